@@ -1,0 +1,3 @@
+//! The AI role: claims work, runs models, writes the logs. Knows the backend traits, never a gateway.
+
+pub mod provider;

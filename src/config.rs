@@ -1,0 +1,213 @@
+//! What a node is told to be. Only valid states exist here: whoever holds a [`Config`] need not check it again.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The commented default, which is also the documentation of every key.
+pub const DEFAULT_TOML: &str = include_str!("../config/chatnode.toml");
+
+/// A secret that no dump shows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    #[must_use]
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The only way to its text: for the header or the handshake that needs it.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// A non-empty set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Roles {
+    gateway: bool,
+    ai: bool,
+}
+
+impl Roles {
+    pub const BOTH: Self = Self { gateway: true, ai: true };
+    pub const GATEWAY: Self = Self { gateway: true, ai: false };
+    pub const AI: Self = Self { gateway: false, ai: true };
+
+    #[must_use]
+    pub fn gateway(self) -> bool {
+        self.gateway
+    }
+
+    #[must_use]
+    pub fn ai(self) -> bool {
+        self.ai
+    }
+
+    #[must_use]
+    pub fn names(self) -> Vec<String> {
+        [("gateway", self.gateway), ("ai", self.ai)].iter().filter(|(_, on)| *on).map(|(name, _)| (*name).to_owned()).collect()
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Deployment {
+    Embedded(DataDir),
+    Cluster { redis_url: Secret, nats_url: Secret, prefix: String },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DataDir {
+    /// Keeps nothing: for tests.
+    Memory,
+    Path(PathBuf),
+}
+
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub node_id: String,
+    pub roles: Roles,
+    pub listen: SocketAddr,
+    pub deployment: Deployment,
+    pub log: LogConfig,
+    pub gateway: GatewayConfig,
+    pub ai: AiConfig,
+    /// How long running answers may go on after the first signal.
+    pub drain: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    pub json: bool,
+    /// A `tracing` filter directive, such as `info` or `chatnode=debug`.
+    pub level: String,
+}
+
+#[derive(Clone, Debug)]
+pub struct GatewayConfig {
+    pub heartbeat: Duration,
+    /// Between WebSocket pings; a connection that stays silent for this and `pong_timeout` is cut.
+    pub ping: Duration,
+    pub pong_timeout: Duration,
+    /// Bytes that may wait for one connection.
+    pub outbox_bytes_max: usize,
+    /// Bytes of one question.
+    pub prompt_bytes_max: usize,
+    /// Bytes of any other frame.
+    pub frame_bytes_max: usize,
+    /// Bytes of an imported conversation.
+    pub import_bytes_max: usize,
+    /// Frames a second that one connection may send, after a burst of twice as many.
+    pub frames_per_second_max: u32,
+    /// Conversations that one connection may follow.
+    pub subscriptions_max: usize,
+    /// How long a conversation is followed after its last reader left.
+    pub linger: Duration,
+    /// Origins that may open a socket, beside the node's own.
+    pub allowed_origins: Vec<String>,
+}
+
+#[derive(Clone, Debug)]
+pub struct AiConfig {
+    /// Answers at once.
+    pub capacity: usize,
+    pub lease: Duration,
+    pub renewal: Duration,
+    /// Least time between two appends of one answer; zero flushes a token as soon as nothing is in flight.
+    pub flush_min: Duration,
+    /// Bytes of one answer, text and reasoning together.
+    pub answer_bytes_max: usize,
+    /// Bytes of one answer that wait while the store is away.
+    pub buffer_bytes_max: usize,
+    /// Claims in a row without a token before an answer is given up.
+    pub attempts_max: u32,
+    /// Time without a token, over all owners, before an answer is given up.
+    pub progress_timeout: Duration,
+    pub models: ModelSource,
+    pub retry: RetryConfig,
+}
+
+#[derive(Clone, Debug)]
+pub enum ModelSource {
+    Configured(Vec<ModelConfig>),
+    /// No `[[models]]`: what the environment names, else the demonstration model.
+    Discovered(Discovery),
+}
+
+/// The environment variables that other tools use for the same thing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Discovery {
+    pub openai_base_url: Option<String>,
+    pub openai_api_key: Option<Secret>,
+    pub anthropic_api_key: Option<Secret>,
+    /// `OLLAMA_HOST`; without it 127.0.0.1:11434 is tried.
+    pub ollama_host: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelConfig {
+    pub id: String,
+    pub name: String,
+    /// Tokens of the whole window, question and answer together.
+    pub context_tokens: Option<u64>,
+    /// Longest answer in tokens, where the user sets none.
+    pub max_tokens: Option<u32>,
+    pub deadlines: Deadlines,
+    /// At least one, in the order in which they are tried.
+    pub upstreams: Vec<UpstreamConfig>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProviderKind {
+    OpenAi,
+    Anthropic,
+    Ollama,
+    Demo,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct UpstreamConfig {
+    pub provider: ProviderKind,
+    /// Without a trailing slash; empty for the demonstration model.
+    pub base_url: String,
+    pub api_key: Option<Secret>,
+    /// What the upstream calls the model.
+    pub model: String,
+    /// How it can go on from a text; unset: what its kind is known to do.
+    pub continuation: Option<ContinuationConfig>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ContinuationConfig {
+    Prefill,
+    Continue,
+    Restart,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadlines {
+    pub connect: Duration,
+    pub first_token: Duration,
+    pub idle: Duration,
+    pub total: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetryConfig {
+    /// Tries of one upstream before the next one is asked.
+    pub tries: u32,
+    /// Before the second try; doubles, with jitter.
+    pub backoff: Duration,
+    /// Failures in a row that open an upstream's circuit.
+    pub circuit_failures: u32,
+    /// How long it stays open before one trial request.
+    pub circuit_open: Duration,
+}
