@@ -1,0 +1,196 @@
+import type { ClientFrame, ServerFrame } from "./protocol.gen";
+import { parseFrame } from "./wire";
+
+/** One WebSocket that is always on its way back. Knows nothing of chats: it delivers frames, says what state the link is
+ *  in, and never gives up. A lost socket says nothing about an answer; only frames do. */
+
+export type Link =
+  | { readonly phase: "connecting"; readonly since: number; readonly first: boolean }
+  | { readonly phase: "online"; readonly node: string; readonly since: number }
+  | { readonly phase: "waiting"; readonly retryAt: number; readonly offline: boolean };
+
+export interface ConnectionOptions {
+  /** Opens a new socket. */
+  readonly open: () => WebSocket;
+  readonly onFrame: (frame: ServerFrame) => void;
+  readonly onLink: (link: Link) => void;
+  /** Is an answer open here? Then the server owes a heartbeat. */
+  readonly busy: () => boolean;
+  readonly now?: () => number;
+  readonly random?: () => number;
+  readonly networkUp?: () => boolean;
+}
+
+export interface Connection {
+  /** False when there is no open link; the caller keeps what must not be lost. */
+  send(frame: ClientFrame): boolean;
+  /** The page came back to life, or the network did: find out at once whether the link still lives. */
+  wake(): void;
+  stop(): void;
+}
+
+export const BACKOFF_FIRST_MS = 250;
+export const BACKOFF_MAX_MS = 5_000;
+export const STALL_MS = 10_000;
+const PING_WHEN_BUSY_MS = 4_000;
+const PING_WHEN_IDLE_MS = 25_000;
+const WELCOME_MS = 8_000;
+const WAKE_PING_MS = 600;
+const TICK_MS = 1_000;
+/** A tick this late means that the machine slept. */
+const SLEPT_MS = 6_000;
+/** After these closes the server asked for air: start from a longer delay. */
+const BUSY_CLOSES = new Set([1013, 4429]);
+
+export function connect(options: ConnectionOptions): Connection {
+  const now = options.now ?? Date.now;
+  const random = options.random ?? Math.random;
+  const networkUp = options.networkUp ?? (() => navigator.onLine);
+
+  let socket: WebSocket | null = null;
+  let online = false;
+  let stopped = false;
+  let attempt = 0;
+  let lastFrameAt = 0;
+  let pongBy: number | null = null;
+  let lastTickAt = now();
+  let openedAt = 0;
+  let first = true;
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  let moveTimer: ReturnType<typeof setTimeout> | undefined;
+  const ticker = setInterval(tick, TICK_MS);
+
+  function open(): void {
+    clearTimeout(timer);
+    clearTimeout(moveTimer);
+    openedAt = now();
+    options.onLink({ phase: "connecting", since: openedAt, first });
+    let fresh: WebSocket;
+    try {
+      fresh = options.open();
+    } catch {
+      retry();
+      return;
+    }
+    socket = fresh;
+    online = false;
+    pongBy = null;
+    fresh.onmessage = event => {
+      if (socket === fresh) receive(event.data);
+    };
+    fresh.onclose = event => {
+      if (socket !== fresh) return;
+      if (BUSY_CLOSES.has(event.code)) attempt = Math.max(attempt, 3);
+      lose();
+      retry();
+    };
+  }
+
+  function receive(data: unknown): void {
+    lastFrameAt = now();
+    pongBy = null;
+    const frame = parseFrame(data);
+    if (frame === null) return;
+    if (frame.type === "welcome") {
+      online = true;
+      first = false;
+      attempt = 0;
+      options.onLink({ phase: "online", node: frame.node, since: now() });
+    }
+    if (frame.type === "reconnect") {
+      clearTimeout(moveTimer);
+      moveTimer = setTimeout(() => replace(), frame.after_ms);
+    }
+    options.onFrame(frame);
+  }
+
+  /** Lets go of the socket; whatever it still delivers is ignored. */
+  function lose(): void {
+    const gone = socket;
+    socket = null;
+    online = false;
+    pongBy = null;
+    clearTimeout(moveTimer);
+    gone?.close();
+  }
+
+  function replace(): void {
+    if (stopped) return;
+    lose();
+    attempt = 0;
+    open();
+  }
+
+  function retry(): void {
+    if (stopped) return;
+    const ceiling = Math.min(BACKOFF_MAX_MS, BACKOFF_FIRST_MS * 2 ** attempt);
+    attempt = Math.min(attempt + 1, 16);
+    const delay = random() * ceiling;
+    options.onLink({ phase: "waiting", retryAt: now() + delay, offline: !networkUp() });
+    clearTimeout(timer);
+    timer = setTimeout(open, delay);
+  }
+
+  function tick(): void {
+    const at = now();
+    const slept = at - lastTickAt > SLEPT_MS;
+    lastTickAt = at;
+    if (socket === null) return;
+    if (!online) {
+      if (at - openedAt > WELCOME_MS) {
+        lose();
+        retry();
+      }
+      return;
+    }
+    const silence = at - lastFrameAt;
+    const busy = options.busy();
+    if ((pongBy !== null && at > pongBy) || (busy && silence >= STALL_MS && !slept)) {
+      replace();
+    } else if (slept) {
+      wake();
+    } else if (pongBy === null && silence >= (busy ? PING_WHEN_BUSY_MS : PING_WHEN_IDLE_MS)) {
+      ping(STALL_MS - (busy ? PING_WHEN_BUSY_MS : 0));
+    }
+  }
+
+  function ping(patience: number): void {
+    pongBy = now() + patience;
+    transmit({ type: "ping" });
+  }
+
+  function transmit(frame: ClientFrame): boolean {
+    if (socket === null || !online || socket.readyState !== WebSocket.OPEN) return false;
+    socket.send(JSON.stringify(frame));
+    return true;
+  }
+
+  function wake(): void {
+    if (stopped) return;
+    lastTickAt = now();
+    if (socket === null) {
+      attempt = 0;
+      open();
+    } else if (!online) {
+      if (now() - openedAt > 2_000) replace();
+    } else if (now() - lastFrameAt > TICK_MS) {
+      ping(WAKE_PING_MS);
+      setTimeout(() => {
+        if (pongBy !== null && now() >= pongBy) replace();
+      }, WAKE_PING_MS);
+    }
+  }
+
+  open();
+
+  return {
+    send: transmit,
+    wake,
+    stop() {
+      stopped = true;
+      clearInterval(ticker);
+      clearTimeout(timer);
+      lose();
+    },
+  };
+}
