@@ -269,9 +269,7 @@ impl Status {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 pub struct Usage {
-    #[cfg_attr(test, ts(type = "number"))]
     pub input_tokens: u64,
-    #[cfg_attr(test, ts(type = "number"))]
     pub output_tokens: u64,
     /// True when the upstream told nothing and we counted for ourselves.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -283,9 +281,7 @@ pub struct Usage {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 pub struct Timing {
-    #[cfg_attr(test, ts(type = "number"))]
     pub first_token_ms: u64,
-    #[cfg_attr(test, ts(type = "number"))]
     pub total_ms: u64,
 }
 
@@ -368,7 +364,6 @@ pub struct Conversation {
     #[serde(default)]
     pub pinned: bool,
     /// Grows with every change that its readers should notice.
-    #[cfg_attr(test, ts(type = "number"))]
     pub version: u64,
     #[schema(value_type = String, format = DateTime)]
     #[cfg_attr(test, ts(type = "string"))]
@@ -392,7 +387,7 @@ pub struct ModelInfo {
     pub demo: bool,
     pub default: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(test, ts(type = "number", optional))]
+    #[cfg_attr(test, ts(optional))]
     pub context_tokens: Option<u64>,
 }
 

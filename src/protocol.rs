@@ -80,7 +80,6 @@ pub struct Known {
     #[cfg_attr(test, ts(type = "string"))]
     pub position: Position,
     /// UTF-8 bytes of text.
-    #[cfg_attr(test, ts(type = "number"))]
     pub offset: u64,
 }
 
@@ -109,7 +108,6 @@ pub enum ServerFrame {
     Subscribed {
         #[cfg_attr(test, ts(type = "string"))]
         conversation: ConversationId,
-        #[cfg_attr(test, ts(type = "number"))]
         version: u64,
         generations: Vec<Generation>,
     },
@@ -134,7 +132,6 @@ pub enum ServerFrame {
         generation: GenerationId,
         #[cfg_attr(test, ts(type = "string"))]
         position: Position,
-        #[cfg_attr(test, ts(type = "number"))]
         offset: u64,
         text: String,
         #[serde(default, skip_serializing_if = "is_text")]
@@ -158,7 +155,6 @@ pub enum ServerFrame {
         generation: GenerationId,
         #[cfg_attr(test, ts(type = "string"))]
         position: Position,
-        #[cfg_attr(test, ts(type = "number"))]
         offset: u64,
         #[serde(default, skip_serializing_if = "is_text")]
         #[cfg_attr(test, ts(as = "Option<Channel>", optional))]
@@ -177,7 +173,6 @@ pub enum ServerFrame {
         tails: Vec<Tail>,
     },
     Reconnect {
-        #[cfg_attr(test, ts(type = "number"))]
         after_ms: u64,
         reason: String,
     },
@@ -202,7 +197,6 @@ pub struct Finished {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finish_reason: Option<String>,
     /// UTF-8 bytes of the text channel.
-    #[cfg_attr(test, ts(type = "number"))]
     pub length: u64,
     /// CRC-32 (IEEE 802.3) of the text channel.
     pub crc32: u32,
@@ -257,7 +251,7 @@ pub struct ErrorFrame {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(test, ts(type = "number", optional))]
+    #[cfg_attr(test, ts(optional))]
     pub retry_after_ms: Option<u64>,
     /// How an answer ended that can't be cancelled any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -369,7 +363,7 @@ pub struct HistoryItem {
     #[cfg_attr(test, ts(type = "string", optional))]
     pub position: Option<Position>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(test, ts(type = "number", optional))]
+    #[cfg_attr(test, ts(optional))]
     pub offset: Option<u64>,
 }
 
@@ -396,7 +390,6 @@ pub struct ClusterView {
 #[cfg_attr(test, derive(ts_rs::TS))]
 pub struct Waiting {
     pub model: String,
-    #[cfg_attr(test, ts(type = "number"))]
     pub count: u64,
 }
 
@@ -430,3 +423,75 @@ pub struct HealthView {
 
 /// The models of a list.
 pub type Models = List<ModelInfo>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ts_rs::TS;
+
+    /// The TypeScript of the web UI. Written by `UPDATE=1 cargo test typescript`.
+    const GENERATED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/web/src/protocol.gen.ts");
+
+    fn typescript() -> String {
+        let config = ts_rs::Config::new().with_large_int("number");
+        let declare = |declarations: &mut Vec<String>, declaration: String| declarations.push(format!("export {declaration}\n"));
+        let mut all = Vec::new();
+        macro_rules! declare {
+            ($($name:ty),* $(,)?) => { $(declare(&mut all, <$name>::decl(&config));)* };
+        }
+        declare!(
+            ClientFrame,
+            ServerFrame,
+            Send,
+            Known,
+            Finished,
+            Generation,
+            Tail,
+            ConversationChange,
+            ErrorFrame,
+            ErrorCode,
+            Message,
+            crate::model::Role,
+            Status,
+            Usage,
+            crate::model::Timing,
+            Failure,
+            Options,
+            Channel,
+            Progress,
+            Conversation,
+            ErrorBody,
+            List<ModelInfo>,
+            CreateConversation,
+            PatchConversation,
+            PostMessage,
+            Posted,
+            HistoryItem,
+            CancelAnswer,
+            ModelInfo,
+            NodeInfo,
+            ClusterView,
+            Waiting,
+            Export,
+            Imported,
+        );
+        format!("// Generated from src/protocol.rs by `UPDATE=1 cargo test typescript`. Not edited by hand.\n\n{}", all.join("\n"))
+    }
+
+    #[test]
+    fn typescript_is_up_to_date() {
+        let fresh = typescript();
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(GENERATED, &fresh).expect("the web folder can be written");
+        }
+        let held = std::fs::read_to_string(GENERATED).unwrap_or_default();
+        assert!(held == fresh, "web/src/protocol.gen.ts is stale: run `UPDATE=1 cargo test typescript`");
+    }
+
+    #[test]
+    fn an_absent_parent_is_not_a_null_parent() {
+        let parent = |text: &str| serde_json::from_str::<Send>(text).map(|send| send.parent).expect("a send");
+        assert_eq!(parent(r#"{"request_id":"r","content":"c"}"#), None);
+        assert_eq!(parent(r#"{"request_id":"r","content":"c","parent":null}"#), Some(None));
+    }
+}
