@@ -26,7 +26,7 @@ function withChild(thread: Thread, parent: string | null, ids: readonly string[]
 
 /** Puts a created message into the thread: on the shown branch if it extends or, with `follow`, replaces part of it. */
 export function place(thread: Thread, message: HistoryItem, follow: boolean): Thread {
-  const known = withChild(thread, message.parent, message.siblings ?? [message.id]);
+  const known = withChild(thread, message.parent, alternatives(message));
   if (known.path.includes(message.id)) return known;
   const at = message.parent === null ? -1 : known.path.indexOf(message.parent);
   if (message.parent !== null && at < 0) return known;
@@ -56,7 +56,7 @@ export function withPage(
   for (const item of items) {
     result = {
       ...result,
-      children: { ...result.children, [item.parent ?? ROOT]: item.siblings ?? [item.id] },
+      children: { ...result.children, [item.parent ?? ROOT]: alternatives(item) },
     };
   }
   const ids = items.map(item => item.id);
@@ -74,4 +74,8 @@ export function withPage(
     load: "ready",
     reload: false,
   };
+}
+
+function alternatives(item: HistoryItem): readonly string[] {
+  return item.siblings !== undefined && item.siblings.length > 0 ? item.siblings : [item.id];
 }

@@ -30,16 +30,28 @@ export function resolveLanguage(choice: Preferences["language"], browser: readon
   return "en";
 }
 
-export function loadOptions(conversation: string | null): Options {
-  return (read(optionsKey(conversation)) as Options | null) ?? {};
+/** What was set for one conversation; null stands for the one that is about to begin. */
+export interface Setup {
+  readonly model?: string;
+  readonly options?: Options;
 }
 
-export function saveOptions(conversation: string | null, options: Options): void {
-  write(optionsKey(conversation), Object.keys(options).length === 0 ? null : options);
+export function loadSetup(conversation: string | null): Setup {
+  return (read(setupKey(conversation)) as Setup | null) ?? {};
 }
 
-function optionsKey(conversation: string | null): string {
-  return `chatnode.options.${conversation ?? "new"}`;
+export function saveSetup(conversation: string | null, setup: Setup): void {
+  write(setupKey(conversation), Object.keys(setup).length === 0 ? null : setup);
+}
+
+/** The new conversation has got its name: what was set for it goes with it. */
+export function adoptSetup(conversation: string): void {
+  saveSetup(conversation, loadSetup(null));
+  saveSetup(null, {});
+}
+
+function setupKey(conversation: string | null): string {
+  return `chatnode.setup.${conversation ?? "new"}`;
 }
 
 export function loadDraft(conversation: string | null): string {
@@ -57,7 +69,7 @@ function draftKey(conversation: string | null): string {
 
 export function forgetConversation(conversation: string): void {
   write(draftKey(conversation), null);
-  write(optionsKey(conversation), null);
+  write(setupKey(conversation), null);
 }
 
 const memory = new Map<string, string>();

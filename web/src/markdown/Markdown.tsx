@@ -1,0 +1,131 @@
+import type { Token, Tokens } from "marked";
+import { memo, type ReactNode, useRef } from "react";
+import { useI18n } from "../i18n/i18n";
+import { CodeBlock } from "./CodeBlock";
+import { Formula } from "./Formula";
+import { Inline } from "./Inline";
+import type { MathToken } from "./lexer";
+import { type Parsed, parse } from "./stream";
+
+/** An answer's text as React elements. While it streams, only the last blocks are new objects, so only they render. */
+export const Markdown = memo(function Markdown({ text, streaming }: { text: string; streaming: boolean }) {
+  const parsed = useRef<Parsed>(undefined);
+  // Kept from render to render as a cache: the same text gives the same blocks with or without it.
+  parsed.current = parse(text, streaming, parsed.current);
+  const { blocks } = parsed.current;
+  return (
+    <div className="markdown">
+      {blocks.map((block, i) => (
+        // biome-ignore lint/suspicious/noArrayIndexKey: a block is what stands at its place; blocks never move
+        <Block key={i} token={block} live={streaming && i >= blocks.length - 2} />
+      ))}
+    </div>
+  );
+});
+
+/** `live`: may still grow, so nothing slow is done with it yet. */
+const Block = memo(function Block({ token, live }: { token: Token; live: boolean }): ReactNode {
+  switch (token.type) {
+    case "space":
+    case "def":
+      return null;
+    case "heading":
+      return <Heading token={token as Tokens.Heading} />;
+    case "paragraph":
+      return (
+        <p>
+          <Inline tokens={(token as Tokens.Paragraph).tokens} />
+        </p>
+      );
+    case "text":
+      return <Inline tokens={(token as Tokens.Text).tokens ?? [token]} />;
+    case "code":
+      return (
+        <CodeBlock
+          text={(token as Tokens.Code).text}
+          language={(token as Tokens.Code).lang ?? ""}
+          live={live}
+        />
+      );
+    case "blockquote":
+      return (
+        <blockquote>
+          <Blocks tokens={(token as Tokens.Blockquote).tokens} live={live} />
+        </blockquote>
+      );
+    case "list":
+      return <List token={token as Tokens.List} live={live} />;
+    case "table":
+      return <Table token={token as Tokens.Table} />;
+    case "hr":
+      return <hr />;
+    case "math":
+      return <Formula text={(token as MathToken).text} source={token.raw} display />;
+    default:
+      // HTML, and whatever the rules could not take apart, is shown as it was written.
+      return <p className="literal">{token.raw.trimEnd()}</p>;
+  }
+});
+
+function Blocks({ tokens, live }: { tokens: readonly Token[]; live: boolean }): ReactNode {
+  // biome-ignore lint/suspicious/noArrayIndexKey: blocks never move
+  return tokens.map((token, i) => <Block key={i} token={token} live={live} />);
+}
+
+/** A heading in an answer stands below the page's own, so `#` begins with the third level. */
+function Heading({ token }: { token: Tokens.Heading }) {
+  const Tag = (["h3", "h4", "h5", "h6"] as const)[Math.min(token.depth, 4) - 1] ?? "h6";
+  return (
+    <Tag className={`heading-${token.depth}`}>
+      <Inline tokens={token.tokens} />
+    </Tag>
+  );
+}
+
+function List({ token, live }: { token: Tokens.List; live: boolean }) {
+  const items = token.items.map((item, i) => (
+    // biome-ignore lint/suspicious/noArrayIndexKey: items never move
+    <li key={i} className={item.task ? "task" : undefined}>
+      <Item item={item} live={live} />
+    </li>
+  ));
+  if (!token.ordered) return <ul>{items}</ul>;
+  return <ol start={token.start === "" ? 1 : token.start}>{items}</ol>;
+}
+
+function Item({ item, live }: { item: Tokens.ListItem; live: boolean }) {
+  const tokens = item.tokens.filter(token => token.type !== "checkbox");
+  return (
+    <>
+      {item.task && (
+        <input type="checkbox" checked={item.checked ?? false} disabled aria-label={item.text.slice(0, 60)} />
+      )}
+      <Blocks tokens={tokens} live={live} />
+    </>
+  );
+}
+
+function Table({ token }: { token: Tokens.Table }) {
+  const { t } = useI18n();
+  const cell = (Tag: "th" | "td", content: Tokens.TableCell, i: number) => (
+    <Tag key={i} className={content.align ? `align-${content.align}` : undefined}>
+      <Inline tokens={content.tokens} />
+    </Tag>
+  );
+  return (
+    // biome-ignore lint/a11y/noNoninteractiveTabindex: a region that scrolls must be reachable by keyboard
+    <section className="table-scroll" tabIndex={0} aria-label={t("table")}>
+      <table>
+        <thead>
+          <tr>{token.header.map((content, i) => cell("th", content, i))}</tr>
+        </thead>
+        <tbody>
+          {token.rows.map((row, i) => (
+            // biome-ignore lint/suspicious/noArrayIndexKey: rows never move
+            <tr key={i}>{row.map((content, j) => cell("td", content, j))}</tr>
+          ))}
+        </tbody>
+      </table>
+    </section>
+  );
+}

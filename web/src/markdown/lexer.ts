@@ -1,0 +1,106 @@
+import { Lexer, Marked, type Token, type TokenizerExtension, type Tokens } from "marked";
+
+/** GFM plus LaTeX, as a list of block tokens. Nothing here makes HTML. */
+
+export interface MathToken extends Tokens.Generic {
+  type: "math";
+  /** Empty while the end is missing. */
+  text: string;
+  display: boolean;
+}
+
+type Links = Record<string, { href: string; title: string }>;
+
+/** A formula that stands for itself ends with its closing mark, or unfinished with the paragraph: were it to look for
+ *  its end further down, a text that grows would change blocks that are settled. */
+const blockMath: TokenizerExtension = {
+  name: "math",
+  level: "block",
+  start: src => indexOr(src, /(?:^|\n) {0,3}(?:\$\$(?!\$)|\\\[)/),
+  tokenizer(src) {
+    const opened = /^ {0,3}(\$\$(?!\$)|\\\[)/.exec(src);
+    if (!opened) return undefined;
+    const blank = /\n[ \t]*\n/.exec(src);
+    const part = blank ? src.slice(0, blank.index + 1) : src;
+    const closed = /^ {0,3}(?:\$\$([\s\S]+?)\$\$|\\\[([\s\S]+?)\\\])[ \t]*(?:\n|$)/.exec(part);
+    if (closed && !closed[1]?.includes("$$")) return mathToken(closed, true);
+    const closing = opened[1] === "$$" ? "$$" : "\\]";
+    if (part.indexOf(closing, opened[0].length) >= 0) return undefined;
+    return { type: "math", raw: part, text: "", display: true };
+  },
+};
+
+/** `$` also stands for money: it opens only before, and closes only after, something that is not a space, and what is
+ *  followed by a digit closes nothing ("$5 and $10"). */
+const inlineMath: TokenizerExtension = {
+  name: "inlineMath",
+  level: "inline",
+  start: src => indexOr(src, /\$|\\\(|\\\[/),
+  tokenizer(src) {
+    const display = /^(?:\$\$([^$]+?)\$\$|\\\[([\s\S]+?)\\\])/.exec(src);
+    if (display) return mathToken(display, true);
+    const found = /^(?:\$(?![\s$])((?:[^$\n\\]|\\[^\n])*?[^\s$\\])\$(?![\d$])|\\\(([\s\S]+?)\\\))/.exec(src);
+    return found ? mathToken(found, false) : undefined;
+  },
+};
+
+function mathToken(found: RegExpExecArray, display: boolean): MathToken {
+  return { type: "math", raw: found[0], text: (found[1] ?? found[2] ?? "").trim(), display };
+}
+
+function indexOr(src: string, pattern: RegExp): number | undefined {
+  const found = pattern.exec(src);
+  if (!found) return undefined;
+  return found[0].startsWith("\n") ? found.index + 1 : found.index;
+}
+
+const options = new Marked({ gfm: true, extensions: [blockMath, inlineMath] as never }).defaults;
+
+/** Lines longer than this are no prose; the inline rules would take seconds over them. */
+const LINE_MAX = 20_000;
+/** More marks of emphasis and links in one paragraph than this are no prose either; their cost is quadratic. */
+const MARKS_MAX = 1_000;
+/** Deeper than anybody writes, shallower than the stack. */
+const TOO_DEEP = /^(?:[ \t]*(?:>|[-*+]|\d+[.)])){60}/;
+
+/** The blocks of a text whose line ends are normalized. `links`: the reference definitions seen so far, added to. */
+export function lexBlocks(text: string, links: Links = {}): Token[] {
+  if (!isSafe(text)) return [plain(text)];
+  const lexer = new Lexer(options);
+  Object.assign(lexer.tokens.links, links);
+  try {
+    const tokens = lexer.lex(text);
+    Object.assign(links, lexer.tokens.links);
+    // What the rules lose is worse than what they leave unformatted.
+    const whole = tokens.reduce((length, token) => length + token.raw.length, 0) === text.length;
+    return whole ? [...tokens] : [plain(text)];
+  } catch {
+    return [plain(text)];
+  }
+}
+
+function isSafe(text: string): boolean {
+  let fenced = false;
+  let marks = 0;
+  for (let start = 0; start < text.length; ) {
+    const newline = text.indexOf("\n", start);
+    const end = newline < 0 ? text.length : newline;
+    if (end - start > LINE_MAX) return false;
+    const line = text.slice(start, end);
+    start = end + 1;
+    if (/^ {0,3}(?:```|~~~)/.test(line)) fenced = !fenced;
+    if (fenced || line.trim() === "") marks = 0;
+    else if (!line.startsWith("|")) marks += line.match(/[*_~[]/g)?.length ?? 0;
+    if (marks > MARKS_MAX) return false;
+    if (!fenced && TOO_DEEP.test(line)) return false;
+  }
+  return true;
+}
+
+function plain(text: string): Tokens.Generic {
+  return { type: "plain", raw: text, text };
+}
+
+export function normalize(text: string): string {
+  return text.includes("\r") ? text.replace(/\r\n?/g, "\n") : text;
+}
