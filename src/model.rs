@@ -165,6 +165,18 @@ impl MessageId {
 }
 
 impl GenerationId {
+    /// The one generation that writes this message: the ids differ in their prefix only, so neither needs a lookup.
+    #[must_use]
+    pub fn of(message: &MessageId) -> Self {
+        Self(format!("gen_{}", &message.0[4..]).into())
+    }
+
+    /// The message that this generation writes.
+    #[must_use]
+    pub fn message(&self) -> MessageId {
+        MessageId(format!("msg_{}", &self.0[4..]).into())
+    }
+
     #[must_use]
     pub fn generate(conversation: &ConversationId) -> Self {
         Self(format!("gen_{}{}", &conversation.0[4..], unique_local()).into())

@@ -1,0 +1,262 @@
+//! Where questions are taken in: what sockets and REST share. Everything is checked here once, stored, and then told.
+
+use std::sync::Arc;
+
+use tokio::sync::{oneshot, watch};
+use unicode_segmentation::UnicodeSegmentation;
+
+use super::error::Refusal;
+use crate::backend::{
+    Backends, Cancel, Cluster, Error, Hint, Parent, Progress, Question, REQUEST_ID_BYTES_MAX, Subject, Submission, Submitted, models_of,
+};
+use crate::drain::Drain;
+use crate::model::{Conversation, ConversationId, GenerationId, MessageId, ModelInfo, Options, Role, Time, UserId};
+use crate::protocol::ErrorCode;
+
+/// A title is the beginning of the first question, at most so many characters.
+const TITLE_CHARACTERS_MAX: usize = 60;
+
+/// Takes questions in. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Desk {
+    backends: Backends,
+    drain: Drain,
+    cluster: watch::Receiver<Arc<Cluster>>,
+    prompt_bytes_max: usize,
+}
+
+/// A question as it came from outside, its ids not yet checked.
+#[derive(Clone, Debug, Default)]
+pub struct Asked {
+    pub request_id: String,
+    pub content: String,
+    pub conversation: Option<String>,
+    pub model: Option<String>,
+    pub parent: Option<Option<String>>,
+    pub options: Option<Options>,
+}
+
+impl Desk {
+    #[must_use]
+    pub fn new(backends: Backends, drain: Drain, cluster: watch::Receiver<Arc<Cluster>>, prompt_bytes_max: usize) -> Self {
+        Self { backends, drain, cluster, prompt_bytes_max }
+    }
+
+    /// The models that workers offer now.
+    #[must_use]
+    pub fn models(&self) -> Vec<ModelInfo> {
+        models_of(&self.cluster.borrow().nodes)
+    }
+
+    /// Stores a question, queues its answer, and tells workers and other readers.
+    ///
+    /// # Errors
+    /// What is wrong with it, or why it can't be stored now; then nothing was.
+    pub async fn send(&self, user: &UserId, asked: Asked) -> Result<Submitted, Refusal> {
+        check_request(&asked.request_id)?;
+        self.check_text("content", &asked.content)?;
+        if asked.content.trim().is_empty() {
+            return Err(Refusal::bad("`content` is empty"));
+        }
+        let options = asked.options.unwrap_or_default();
+        self.check_options(&options)?;
+        let model = self.model(asked.model.as_deref())?;
+        let (conversation, create) = match &asked.conversation {
+            Some(id) => (ConversationId::parse(id).map_err(|_| Refusal::not_found())?, None),
+            None => (ConversationId::for_request(user, &asked.request_id), Some(title(&asked.content))),
+        };
+        let parent = match &asked.parent {
+            None => Parent::NewestLeaf,
+            Some(None) => Parent::Root,
+            Some(Some(id)) => Parent::Of(message_id(id)?),
+        };
+        let question = Question { id: MessageId::generate(&conversation), content: asked.content };
+        let submission = submission(user, asked.request_id, conversation, create, parent, Some(question), model, options);
+        self.submit(submission).await
+    }
+
+    /// Queues one more answer to the question that this answer answered.
+    ///
+    /// # Errors
+    /// As [`Desk::send`].
+    pub async fn regenerate(&self, user: &UserId, request_id: String, message: &str, model: Option<&str>) -> Result<Submitted, Refusal> {
+        check_request(&request_id)?;
+        let id = message_id(message)?;
+        let conversation = id.conversation();
+        self.backends.store.conversation(user, &conversation).await?;
+        let answer = self.backends.store.message(&id).await?;
+        let question = answer.parent.filter(|_| answer.role == Role::Assistant);
+        let Some(question) = question else { return Err(Refusal::bad("only an answer can be written again")) };
+        let offered = self.models();
+        let before = answer.model.filter(|old| model.is_none() && offered.iter().any(|info| info.id == *old));
+        let model = match before {
+            Some(model) => model,
+            None => self.model(model)?,
+        };
+        let options = answer.options.unwrap_or_default();
+        let submission = submission(user, request_id, conversation, None, Parent::Of(question), None, model, options);
+        self.submit(submission).await
+    }
+
+    /// In a task of its own: what is stored is also told, even if the asker leaves between the two.
+    async fn submit(&self, submission: Submission) -> Result<Submitted, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        let desk = self.clone();
+        self.drain.spawn("submit", async move {
+            let outcome = desk.backends.generations.submit(&submission).await;
+            if let Ok(submitted) = &outcome
+                && !submitted.repeated
+            {
+                desk.announce(&submission.user, submitted).await;
+            }
+            // An asker that left finds its question in the conversation.
+            let _ = reply.send(outcome);
+        });
+        let stopping = || Error::Unavailable("the node is stopping".to_owned());
+        Ok(answer.await.map_err(|_| stopping())??)
+    }
+
+    /// Tells workers, the conversation's readers and the user's other tabs. What is lost here costs time only.
+    async fn announce(&self, user: &UserId, submitted: &Submitted) {
+        let answer = &submitted.assistant_message;
+        let backplane = &self.backends.backplane;
+        backplane.publish(&Subject::Work(answer.model.clone().unwrap_or_default()), Hint::Work).await;
+        let subject = Subject::Conversation(answer.conversation.clone());
+        for message in [&submitted.user_message, answer] {
+            backplane.publish(&subject, Hint::Message { message: Box::new(message.clone()) }).await;
+        }
+        if let Some(generation) = &answer.generation {
+            let hint = Hint::Progress { generation: generation.clone(), progress: Progress::Queued };
+            backplane.publish(&subject, hint).await;
+        }
+        self.announce_conversation(user, submitted.conversation.clone()).await;
+    }
+
+    pub async fn announce_conversation(&self, user: &UserId, conversation: Conversation) {
+        let subject = Subject::Conversation(conversation.id.clone());
+        self.backends.backplane.publish(&subject, Hint::Conversation { conversation: conversation.clone() }).await;
+        self.backends.backplane.publish(&Subject::User(user.clone()), Hint::Conversation { conversation }).await;
+    }
+
+    /// Asks for the end of an answer. Durable when it returns.
+    ///
+    /// # Errors
+    /// `conflict` with the status when it had ended; `not_found` when it isn't the user's.
+    pub async fn cancel(&self, user: &UserId, generation: &str) -> Result<GenerationId, Refusal> {
+        let generation = GenerationId::parse(generation).map_err(|_| Refusal::not_found())?;
+        let conversation = generation.conversation();
+        self.backends.store.conversation(user, &conversation).await?;
+        match self.backends.generations.cancel(&generation).await? {
+            Cancel::Requested => {
+                self.backends.backplane.publish(&Subject::Cancel(generation.clone()), Hint::Cancel).await;
+            }
+            Cancel::Ended => self.announce_end(user, &generation).await?,
+            Cancel::AlreadyEnded(status) => {
+                let message = format!("this answer ended before, as {}", status.as_str());
+                return Err(Refusal { status: Some(status), ..Refusal::new(ErrorCode::Conflict, message) });
+            }
+        }
+        Ok(generation)
+    }
+
+    /// An answer that nobody had begun has no worker to tell of its end.
+    async fn announce_end(&self, user: &UserId, generation: &GenerationId) -> Result<(), Error> {
+        let message = self.backends.store.message(&generation.message()).await?;
+        let subject = Subject::Conversation(generation.conversation());
+        self.backends.backplane.publish(&subject, Hint::Message { message: Box::new(message) }).await;
+        let state = self.backends.store.conversation(user, &generation.conversation()).await?;
+        self.announce_conversation(user, state.conversation).await;
+        Ok(())
+    }
+
+    fn model(&self, wanted: Option<&str>) -> Result<String, Refusal> {
+        let offered = self.models();
+        let found = match wanted {
+            Some(id) => offered.iter().find(|info| info.id == id),
+            None => offered.iter().find(|info| info.default).or_else(|| offered.first()),
+        };
+        match (found, wanted) {
+            (Some(info), _) => Ok(info.id.clone()),
+            (None, Some(id)) if !offered.is_empty() => {
+                let id: String = id.chars().take(100).collect();
+                Err(Refusal::new(ErrorCode::ModelNotFound, format!("no model `{id}` is offered here")))
+            }
+            _ => Err(Refusal::new(ErrorCode::Unavailable, "no node that runs models is there at the moment").retry_after(1_000)),
+        }
+    }
+
+    fn check_text(&self, name: &str, text: &str) -> Result<(), Refusal> {
+        if text.len() <= self.prompt_bytes_max {
+            return Ok(());
+        }
+        let message = format!("`{name}` has {} bytes; {} are allowed", text.len(), self.prompt_bytes_max);
+        Err(Refusal::new(ErrorCode::TooLarge, message))
+    }
+
+    fn check_options(&self, options: &Options) -> Result<(), Refusal> {
+        self.check_text("options.system", options.system.as_deref().unwrap_or_default())?;
+        if options.temperature.is_some_and(|temperature| !(0.0..=2.0).contains(&temperature)) {
+            return Err(Refusal::bad("`options.temperature` lies between 0 and 2"));
+        }
+        if options.max_tokens == Some(0) {
+            return Err(Refusal::bad("`options.max_tokens` is at least 1"));
+        }
+        Ok(())
+    }
+}
+
+fn check_request(request_id: &str) -> Result<(), Refusal> {
+    if request_id.is_empty() || request_id.len() > REQUEST_ID_BYTES_MAX {
+        return Err(Refusal::bad(format!("`request_id` has 1 to {REQUEST_ID_BYTES_MAX} bytes")));
+    }
+    Ok(())
+}
+
+fn message_id(text: &str) -> Result<MessageId, Refusal> {
+    MessageId::parse(text).map_err(|_| Refusal::not_found())
+}
+
+#[expect(clippy::too_many_arguments, reason = "each is a field of the submission, named there")]
+fn submission(
+    user: &UserId,
+    request: String,
+    conversation: ConversationId,
+    create: Option<String>,
+    parent: Parent,
+    question: Option<Question>,
+    model: String,
+    options: Options,
+) -> Submission {
+    let answer = MessageId::generate(&conversation);
+    let generation = GenerationId::of(&answer);
+    let at = Time::now();
+    Submission { user: user.clone(), request, conversation, create, parent, question, answer, generation, model, options, at }
+}
+
+/// The beginning of the first line, cut between words where there are any.
+fn title(content: &str) -> String {
+    let line = content.trim().lines().next().unwrap_or_default().trim();
+    let graphemes: Vec<&str> = line.graphemes(true).collect();
+    if graphemes.len() <= TITLE_CHARACTERS_MAX {
+        return line.to_owned();
+    }
+    let cut = graphemes[..TITLE_CHARACTERS_MAX].concat();
+    let words = cut.rsplit_once(char::is_whitespace).map_or(cut.as_str(), |(words, _)| words);
+    format!("{}…", words.trim_end())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_title_is_cut_between_words_and_never_inside_a_letter() {
+        assert_eq!(title("  Xin chào!\nDòng hai"), "Xin chào!");
+        let long = "một câu hỏi rất dài ".repeat(10);
+        let cut = title(&long);
+        assert!(cut.ends_with("dài…") || cut.ends_with('…'), "{cut}");
+        assert!(cut.graphemes(true).count() <= TITLE_CHARACTERS_MAX + 1);
+        let family = "👨‍👩‍👧‍👦".repeat(80);
+        assert!(title(&family).trim_end_matches('…').graphemes(true).all(|grapheme| grapheme == "👨‍👩‍👧‍👦"));
+    }
+}

@@ -1,0 +1,348 @@
+//! Which conversations are watched on this node, and by whom. One topic a conversation, shared by all its readers;
+//! it lingers a while after the last of them left, since readers tend to come back.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::extract::ws::Utf8Bytes;
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use super::resume::{Cursor, Replica, Step};
+use super::topic;
+use crate::backend::{Backends, ConversationState, Error};
+use crate::drain::Drain;
+use crate::log::Transcript;
+use crate::model::{ConversationId, GenerationId, MessageId, Position, Status, UserId};
+use crate::protocol::Generation;
+use crate::telemetry::Metrics;
+
+/// Asks of readers that wait for a topic's task.
+const ASKS_MAX: usize = 64;
+
+/// A cheap-clone handle on all topics of a node.
+#[derive(Clone, Debug)]
+pub struct Hub {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) backends: Backends,
+    pub(super) drain: Drain,
+    pub(super) metrics: Metrics,
+    pub(super) linger: Duration,
+    topics: Mutex<HashMap<ConversationId, Arc<Topic>>>,
+}
+
+/// One watched conversation.
+#[derive(Debug)]
+pub(super) struct Topic {
+    pub(super) conversation: ConversationId,
+    state: Mutex<State>,
+    asks: mpsc::Sender<Ask>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) replicas: HashMap<GenerationId, Replica>,
+    /// Generations in the order in which they appeared; only grows.
+    pub(super) order: Vec<GenerationId>,
+    pub(super) readers: Vec<Arc<Reader>>,
+}
+
+/// What a reader wants of the topic's task.
+#[derive(Debug)]
+pub(super) enum Ask {
+    /// Make sure that the open generations and these are loaded.
+    Attach { user: UserId, known: Vec<GenerationId>, reply: oneshot::Sender<Result<ConversationState, Error>> },
+    /// A replica was put away while this reader still needed it.
+    Load(GenerationId),
+}
+
+/// One connection, as the topics see it: something to wake, and a bounded queue of events that are not part of an answer.
+#[derive(Debug)]
+pub struct Reader {
+    notify: Notify,
+    events: Mutex<Events>,
+    bytes_max: usize,
+}
+
+#[derive(Debug, Default)]
+struct Events {
+    queue: VecDeque<Event>,
+    bytes: usize,
+    overflow: bool,
+}
+
+/// A `message` frame.
+#[derive(Clone, Debug)]
+pub struct Event {
+    pub message: MessageId,
+    pub frame: Utf8Bytes,
+}
+
+impl Reader {
+    #[must_use]
+    pub fn new(bytes_max: usize) -> Arc<Self> {
+        Arc::new(Self { notify: Notify::new(), events: Mutex::default(), bytes_max })
+    }
+
+    /// Returns when there may be something to take.
+    pub async fn woken(&self) {
+        self.notify.notified().await;
+    }
+
+    pub fn wake(&self) {
+        self.notify.notify_one();
+    }
+
+    /// Queues an event. Beyond its limit the reader has lost track, and hears so from then on.
+    pub fn push(&self, event: Event) {
+        let mut events = lock(&self.events);
+        events.bytes += event.frame.len();
+        if events.bytes > self.bytes_max {
+            events.overflow = true;
+            events.queue.clear();
+        } else if !events.overflow {
+            events.queue.push_back(event);
+        }
+        drop(events);
+        self.wake();
+    }
+
+    /// The next event, if it may be taken now.
+    ///
+    /// # Errors
+    /// [`Overflow`] when some were dropped.
+    pub fn event(&self, take: bool) -> Result<Option<Event>, Overflow> {
+        let mut events = lock(&self.events);
+        if events.overflow {
+            return Err(Overflow);
+        }
+        let event = if take { events.queue.pop_front() } else { None };
+        events.bytes -= event.as_ref().map_or(0, |event| event.frame.len());
+        Ok(event)
+    }
+}
+
+/// More events than a reader may have waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Overflow;
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What stands behind these locks is valid after every statement, so a panic elsewhere spoils nothing.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Topic {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    /// Wakes every reader.
+    pub(super) fn wake(&self) {
+        for reader in &self.state().readers {
+            reader.wake();
+        }
+    }
+
+    fn detach(&self, reader: &Arc<Reader>) {
+        let mut state = self.state();
+        if let Some(found) = state.readers.iter().position(|other| Arc::ptr_eq(other, reader)) {
+            state.readers.swap_remove(found);
+        }
+    }
+}
+
+impl Hub {
+    #[must_use]
+    pub fn new(backends: Backends, drain: Drain, metrics: Metrics, linger: Duration) -> Self {
+        Self { shared: Arc::new(Shared { backends, drain, metrics, linger, topics: Mutex::default() }) }
+    }
+
+    /// Follows a conversation of this user from what the reader has of it.
+    ///
+    /// # Errors
+    /// `NotFound` when it isn't there or isn't the user's; `Unavailable` while the store is away.
+    pub async fn attach(
+        &self,
+        user: &UserId,
+        conversation: &ConversationId,
+        reader: &Arc<Reader>,
+        known: &[Have],
+    ) -> Result<Subscription, Error> {
+        // The reader is registered before anything is read, so nothing falls between the two.
+        let topic = self.topic(conversation, reader);
+        let mut subscription =
+            Subscription { topic, reader: Arc::clone(reader), seen: 0, cursors: Vec::new(), state: None, only: None };
+        let (reply, answer) = oneshot::channel();
+        let ask = Ask::Attach { user: user.clone(), known: known.iter().map(|have| have.generation.clone()).collect(), reply };
+        let gone = || Error::Unavailable("the node is stopping".to_owned());
+        subscription.topic.asks.send(ask).await.map_err(|_| gone())?;
+        subscription.state = Some(answer.await.map_err(|_| gone())??);
+        subscription.place(known);
+        Ok(subscription)
+    }
+
+    /// The text so far of an open generation, for those who only look.
+    pub async fn transcript(&self, user: &UserId, generation: &GenerationId) -> Result<Option<Transcript>, Error> {
+        let reader = Reader::new(0);
+        let subscription = self.attach(user, &generation.conversation(), &reader, &[]).await?;
+        let state = subscription.topic.state();
+        Ok(state.replicas.get(generation).map(|replica| replica.transcript().clone()))
+    }
+
+    fn topic(&self, conversation: &ConversationId, reader: &Arc<Reader>) -> Arc<Topic> {
+        let mut topics = lock(&self.shared.topics);
+        if let Some(topic) = topics.get(conversation) {
+            topic.state().readers.push(Arc::clone(reader));
+            return Arc::clone(topic);
+        }
+        let (asks, asked) = mpsc::channel(ASKS_MAX);
+        let topic = Arc::new(Topic { conversation: conversation.clone(), state: Mutex::default(), asks });
+        topic.state().readers.push(Arc::clone(reader));
+        topics.insert(conversation.clone(), Arc::clone(&topic));
+        self.shared.drain.spawn("topic", topic::run(Arc::clone(&self.shared), Arc::clone(&topic), asked));
+        topic
+    }
+}
+
+impl Shared {
+    /// Forgets a topic that nobody reads; `false` when somebody came in the meantime.
+    pub(super) fn forget(&self, topic: &Topic) -> bool {
+        let mut topics = lock(&self.topics);
+        let idle = topic.state().readers.is_empty();
+        if idle {
+            topics.remove(&topic.conversation);
+        }
+        idle
+    }
+}
+
+/// What a reader says it has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Have {
+    pub generation: GenerationId,
+    pub position: Position,
+    /// UTF-8 bytes of text; unknown where only a position came.
+    pub offset: Option<u64>,
+}
+
+/// One reader's place in one conversation. Dropping it leaves.
+#[derive(Debug)]
+pub struct Subscription {
+    topic: Arc<Topic>,
+    reader: Arc<Reader>,
+    seen: usize,
+    cursors: Vec<(GenerationId, Cursor)>,
+    state: Option<ConversationState>,
+    only: Option<GenerationId>,
+}
+
+impl Subscription {
+    #[must_use]
+    pub fn conversation(&self) -> &ConversationId {
+        &self.topic.conversation
+    }
+
+    /// The conversation as it was when the reader came.
+    #[must_use]
+    pub fn state(&self) -> Option<&ConversationState> {
+        self.state.as_ref()
+    }
+
+    /// Leaves out every other generation.
+    pub fn only(&mut self, generation: GenerationId) {
+        self.cursors.retain(|(other, _)| *other == generation);
+        self.only = Some(generation);
+    }
+
+    fn place(&mut self, known: &[Have]) {
+        let state = self.topic.state();
+        self.seen = state.order.len();
+        let open = self.state.iter().flat_map(|state| &state.open).map(|open| &open.generation);
+        let mut wanted: Vec<&GenerationId> = open.collect();
+        wanted.extend(known.iter().map(|have| &have.generation).filter(|id| state.replicas.contains_key(*id)));
+        for generation in wanted {
+            if self.cursors.iter().any(|(placed, _)| placed == generation) {
+                continue;
+            }
+            let have = known.iter().find(|have| have.generation == *generation);
+            let cursor = match (state.replicas.get(generation), have) {
+                (Some(replica), Some(have)) => replica.resume(have.position, have.offset),
+                _ => Cursor::start(),
+            };
+            self.cursors.push((generation.clone(), cursor));
+        }
+    }
+
+    /// The generations that this reader follows, as `subscribed` lists them.
+    #[must_use]
+    pub fn generations(&self) -> Vec<Generation> {
+        let open = self.state.iter().flat_map(|state| &state.open);
+        let replicas = self.topic.state();
+        let status = |generation: &GenerationId| {
+            let ended = replicas.replicas.get(generation).and_then(Replica::status);
+            ended.or_else(|| open.clone().find(|open| open.generation == *generation).map(|open| open.status))
+        };
+        let listed = |(generation, _): &(GenerationId, Cursor)| Generation {
+            message: generation.message(),
+            status: status(generation).unwrap_or(Status::Running),
+            generation: generation.clone(),
+        };
+        self.cursors.iter().map(listed).collect()
+    }
+
+    /// What to send next. New generations join only if `admit`, so that a sender hears `accepted` before the answer.
+    pub fn next(&mut self, admit: bool) -> Option<(GenerationId, Step)> {
+        let state = self.topic.state();
+        if admit {
+            for generation in state.order.get(self.seen..).unwrap_or_default() {
+                let wanted = self.only.as_ref().is_none_or(|only| only == generation);
+                if wanted && !self.cursors.iter().any(|(placed, _)| placed == generation) {
+                    let mut cursor = Cursor::start();
+                    cursor.caught_up();
+                    self.cursors.push((generation.clone(), cursor));
+                }
+            }
+            self.seen = state.order.len();
+        }
+        let mut found = None;
+        for (generation, cursor) in &mut self.cursors {
+            match state.replicas.get(generation) {
+                Some(replica) => found = replica.next(cursor).map(|step| (generation.clone(), step)),
+                // Should the queue of asks be full, the next wake-up asks again.
+                None => drop(self.topic.asks.try_send(Ask::Load(generation.clone()))),
+            }
+            if found.is_some() {
+                break;
+            }
+        }
+        drop(state);
+        self.cursors.retain(|(_, cursor)| !cursor.is_finished());
+        found
+    }
+
+    /// From now on everything is news.
+    pub fn caught_up(&mut self) {
+        self.cursors.iter_mut().for_each(|(_, cursor)| cursor.caught_up());
+    }
+
+    /// How far this reader is in the generations that it follows, for the heartbeat.
+    pub fn tails(&self) -> impl Iterator<Item = (GenerationId, Position)> {
+        self.cursors.iter().map(|(generation, cursor)| (generation.clone(), cursor.position()))
+    }
+
+    /// True when nothing more can come of the generations it follows.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.cursors.is_empty()
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.topic.detach(&self.reader);
+    }
+}

@@ -1,0 +1,106 @@
+//! The gateway role: browsers, REST, WebSocket and the UI. Knows the backend traits, never a worker.
+
+pub mod auth;
+pub mod desk;
+pub mod error;
+pub mod frames;
+pub mod hub;
+pub mod limits;
+mod outbox;
+mod rest;
+pub mod resume;
+mod socket;
+pub mod sse;
+mod topic;
+mod ui;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderName, HeaderValue};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::Response;
+use axum::routing::get;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::backend::{Backends, Cluster};
+use crate::config::GatewayConfig;
+use crate::drain::Drain;
+use crate::telemetry::Metrics;
+use auth::Auth;
+use desk::Desk;
+use hub::Hub;
+
+/// What every handler gets. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Gateway {
+    pub(crate) node_id: Arc<str>,
+    pub(crate) config: Arc<GatewayConfig>,
+    pub(crate) backends: Backends,
+    pub(crate) cluster: watch::Receiver<Arc<Cluster>>,
+    pub(crate) desk: Desk,
+    pub(crate) hub: Hub,
+    pub(crate) drain: Drain,
+    pub(crate) metrics: Metrics,
+}
+
+/// The page's own scripts and styles and nothing else's. Remote images load when the reader asks for them.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; img-src 'self' data: blob: https: http:; connect-src 'self'; object-src 'none'; \
+     base-uri 'none'; frame-ancestors 'none'; form-action 'self'";
+
+impl Gateway {
+    #[must_use]
+    pub fn new(
+        node_id: &str,
+        config: GatewayConfig,
+        backends: Backends,
+        cluster: watch::Receiver<Arc<Cluster>>,
+        drain: Drain,
+        metrics: Metrics,
+    ) -> Self {
+        let desk = Desk::new(backends.clone(), drain.clone(), cluster.clone(), config.prompt_bytes_max);
+        let hub = Hub::new(backends.clone(), drain.clone(), metrics.clone(), config.linger);
+        Self { node_id: node_id.into(), config: Arc::new(config), backends, cluster, desk, hub, drain, metrics }
+    }
+
+    /// Everything that people and programs talk to.
+    pub fn router(self) -> Router {
+        let auth = Auth::new(Arc::clone(&self.backends.store));
+        let known = Router::new()
+            .route("/ws/chat", get(socket::upgrade))
+            .merge(rest::router(&self))
+            .route_layer(from_fn_with_state(auth.clone(), auth::identify));
+        let page = Router::new().route("/", get(ui::serve)).route_layer(from_fn_with_state(auth, auth::identify));
+        known
+            .merge(page)
+            .fallback(ui::serve)
+            .layer(from_fn(security_headers))
+            .layer(from_fn_with_state(self.metrics.clone(), measure))
+            .with_state(self)
+    }
+}
+
+async fn security_headers(request: Request, next: Next) -> Response {
+    const HEADERS: [(&str, &str); 4] = [
+        ("content-security-policy", CONTENT_SECURITY_POLICY),
+        ("x-content-type-options", "nosniff"),
+        ("referrer-policy", "no-referrer"),
+        ("cross-origin-opener-policy", "same-origin"),
+    ];
+    let mut response = next.run(request).await;
+    for (name, value) in HEADERS {
+        response.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+    response
+}
+
+async fn measure(State(metrics): State<Metrics>, request: Request, next: Next) -> Response {
+    let begun = Instant::now();
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().map_or("page".to_owned(), |path| path.as_str().to_owned());
+    let response = next.run(request).await;
+    metrics.http_request(&route, method.as_str(), response.status().as_u16(), begun.elapsed());
+    response
+}

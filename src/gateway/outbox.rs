@@ -1,0 +1,223 @@
+//! What a WebSocket client hears. Answers are drawn from the replicas when the socket has room, so a client that reads
+//! slowly gets larger deltas, and one that never reads costs no memory.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::extract::ws::{CloseFrame, Message as Packet, Utf8Bytes, WebSocket};
+use futures_util::stream::SplitSink;
+use futures_util::{SinkExt, StreamExt};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::Gateway;
+use super::frames;
+use super::hub::{Reader, Subscription};
+use crate::backend::{Hint, Subject};
+use crate::model::{ConversationId, MessageId, UserId};
+use crate::protocol::{ConversationChange, ServerFrame, Tail, close};
+
+/// How long a closing handshake may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Clients of a leaving node come back within this, spread evenly.
+const RECONNECT_SPREAD_MS: u64 = 2_000;
+/// Messages that a connection remembers as its own.
+const OWN_MAX: usize = 64;
+
+type Sink = SplitSink<WebSocket, Packet>;
+
+/// What the reading half wants said or done.
+#[derive(Debug)]
+pub(super) enum Order {
+    Frame(Utf8Bytes),
+    /// An `accepted` with the messages that are not news to this connection.
+    Accepted(Utf8Bytes, Vec<MessageId>),
+    /// Follow, after telling what is missed.
+    Subscribe(Subscription),
+    /// Follow, without a word about it.
+    Follow(Subscription),
+    Leave(ConversationId),
+    Close(u16, &'static str),
+}
+
+/// Why the connection ends.
+enum End {
+    Close(u16, &'static str),
+    /// The socket is broken.
+    Lost,
+}
+
+impl From<axum::Error> for End {
+    fn from(_: axum::Error) -> Self {
+        Self::Lost
+    }
+}
+
+pub(super) struct Outbox {
+    gateway: Gateway,
+    user: UserId,
+    reader: Arc<Reader>,
+    sending: Arc<AtomicUsize>,
+    subscriptions: HashMap<ConversationId, Subscription>,
+    own: VecDeque<MessageId>,
+}
+
+/// Tells a client why it is not let in.
+pub(super) async fn refuse(mut socket: WebSocket, code: u16, reason: &'static str) {
+    let packet = Packet::Close(Some(CloseFrame { code, reason: reason.into() }));
+    let _ = tokio::time::timeout(CLOSE_TIMEOUT, socket.send(packet)).await;
+}
+
+impl Outbox {
+    pub(super) fn new(gateway: Gateway, user: UserId, reader: Arc<Reader>, sending: Arc<AtomicUsize>) -> Self {
+        Self { gateway, user, reader, sending, subscriptions: HashMap::new(), own: VecDeque::new() }
+    }
+
+    /// Runs until the connection ends; answers the close code.
+    pub(super) async fn run(mut self, mut sink: Sink, orders: mpsc::Receiver<Order>, welcome: Utf8Bytes) -> u16 {
+        let stopped = self.gateway.drain.stopped().clone();
+        let end = tokio::select! {
+            Err(end) = self.serve(&mut sink, orders, welcome) => end,
+            // A client that doesn't read must not keep the node from stopping.
+            () = async { stopped.cancelled().await; tokio::time::sleep(CLOSE_TIMEOUT).await } => End::Lost,
+        };
+        match end {
+            End::Lost => close::GOING_AWAY,
+            End::Close(code, reason) => {
+                let frame = Packet::Close(Some(CloseFrame { code, reason: reason.into() }));
+                let _ = tokio::time::timeout(CLOSE_TIMEOUT, sink.send(frame)).await;
+                code
+            }
+        }
+    }
+
+    async fn serve(
+        &mut self,
+        sink: &mut Sink,
+        mut orders: mpsc::Receiver<Order>,
+        welcome: Utf8Bytes,
+    ) -> Result<std::convert::Infallible, End> {
+        // Subscribed before the client is welcomed: what it sees afterwards, it is told of.
+        let mut list = self.gateway.backends.backplane.subscribe(&Subject::User(self.user.clone())).await;
+        sink.send(Packet::Text(welcome)).await?;
+        let mut heartbeat = interval(self.gateway.config.heartbeat);
+        let mut ping = interval(self.gateway.config.ping);
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        ping.tick().await;
+        let (draining, stopped) = (self.gateway.drain.draining().clone(), self.gateway.drain.stopped().clone());
+        let mut told = false;
+        loop {
+            self.news(sink).await?;
+            sink.flush().await?;
+            tokio::select! {
+                biased;
+                () = stopped.cancelled() => return Err(End::Close(close::GOING_AWAY, "the node is stopping")),
+                () = draining.cancelled(), if !told => {
+                    told = true;
+                    let after_ms = rand::random_range(0..RECONNECT_SPREAD_MS);
+                    self.say(sink, &ServerFrame::Reconnect { after_ms, reason: "draining".to_owned() }).await?;
+                }
+                order = orders.recv() => match order {
+                    Some(order) => self.order(sink, order).await?,
+                    None => return Err(End::Close(close::GOING_AWAY, "")),
+                },
+                () = self.reader.woken() => {}
+                hint = list.next() => match hint {
+                    Some(hint) => self.list_changed(sink, &hint).await?,
+                    None => return Err(End::Close(close::GOING_AWAY, "the node is stopping")),
+                },
+                _ = heartbeat.tick() => self.heartbeat(sink).await?,
+                _ = ping.tick() => sink.feed(Packet::Ping(axum::body::Bytes::new())).await?,
+            }
+        }
+    }
+
+    async fn say(&mut self, sink: &mut Sink, frame: &ServerFrame) -> Result<(), End> {
+        Ok(sink.feed(Packet::Text(frames::encode(frame))).await?)
+    }
+
+    /// Everything that is new, a frame at a time, until nothing is.
+    async fn news(&mut self, sink: &mut Sink) -> Result<(), End> {
+        loop {
+            // What a `send` brings about comes after its `accepted`.
+            let admit = self.sending.load(Ordering::SeqCst) == 0;
+            while let Some(event) = self.reader.event(admit).map_err(|_| End::Close(close::TRY_AGAIN_LATER, "too far behind"))? {
+                if !self.own.contains(&event.message) {
+                    sink.feed(Packet::Text(event.frame)).await?;
+                }
+            }
+            let mut busy = false;
+            // Each answer gets one frame a round, so that a long one doesn't hold up the others.
+            for subscription in self.subscriptions.values_mut() {
+                if let Some((generation, step)) = subscription.next(admit) {
+                    busy = true;
+                    sink.feed(Packet::Text(frames::of_step(generation, step))).await?;
+                }
+            }
+            if !busy {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn order(&mut self, sink: &mut Sink, order: Order) -> Result<(), End> {
+        match order {
+            Order::Frame(frame) => sink.feed(Packet::Text(frame)).await?,
+            Order::Accepted(frame, own) => {
+                self.own.extend(own);
+                let surplus = self.own.len().saturating_sub(OWN_MAX);
+                self.own.drain(..surplus);
+                sink.feed(Packet::Text(frame)).await?;
+            }
+            Order::Follow(subscription) => {
+                self.subscriptions.insert(subscription.conversation().clone(), subscription);
+            }
+            Order::Subscribe(subscription) => self.subscribe(sink, subscription).await?,
+            Order::Leave(conversation) => {
+                self.subscriptions.remove(&conversation);
+            }
+            Order::Close(code, reason) => return Err(End::Close(code, reason)),
+        }
+        Ok(())
+    }
+
+    async fn subscribe(&mut self, sink: &mut Sink, mut subscription: Subscription) -> Result<(), End> {
+        let conversation = subscription.conversation().clone();
+        let version = subscription.state().map_or(0, |state| state.conversation.version);
+        let generations = subscription.generations();
+        self.gateway.metrics.ws_resumed(if generations.is_empty() { "idle" } else { "open" });
+        self.say(sink, &ServerFrame::Subscribed { conversation: conversation.clone(), version, generations }).await?;
+        while let Some((generation, step)) = subscription.next(false) {
+            sink.feed(Packet::Text(frames::of_step(generation, step))).await?;
+        }
+        subscription.caught_up();
+        self.say(sink, &ServerFrame::CaughtUp { conversation: conversation.clone() }).await?;
+        self.subscriptions.insert(conversation, subscription);
+        Ok(())
+    }
+
+    async fn heartbeat(&mut self, sink: &mut Sink) -> Result<(), End> {
+        let tails: Vec<Tail> = self
+            .subscriptions
+            .values()
+            .flat_map(Subscription::tails)
+            .map(|(generation, position)| Tail { generation, position })
+            .collect();
+        if tails.is_empty() { Ok(()) } else { self.say(sink, &ServerFrame::Heartbeat { tails }).await }
+    }
+
+    async fn list_changed(&mut self, sink: &mut Sink, hint: &Hint) -> Result<(), End> {
+        let change = match hint {
+            Hint::Conversation { conversation } => ConversationChange { conversation: conversation.clone(), deleted: false },
+            Hint::ConversationDeleted { conversation } => {
+                self.subscriptions.remove(&conversation.id);
+                ConversationChange { conversation: conversation.clone(), deleted: true }
+            }
+            _ => return Ok(()),
+        };
+        self.say(sink, &ServerFrame::Conversation { conversation: change }).await
+    }
+}

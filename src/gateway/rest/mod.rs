@@ -1,0 +1,119 @@
+//! The REST routes. Each one checks what came, asks the backend, and answers; what is shared with sockets is in `desk`.
+
+mod conversations;
+mod generations;
+mod messages;
+mod meta;
+mod transfer;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Request};
+use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use serde::de::DeserializeOwned;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::Gateway;
+use super::error::Refusal;
+use crate::model::ConversationId;
+use crate::protocol::ErrorCode;
+
+/// Room for JSON's escapes and the other fields around a question.
+const ENVELOPE_BYTES_MAX: usize = 64 * 1024;
+
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "chatnode",
+    description = "Conversations with AI models whose answers survive the death of any node. Errors: `{\"error\":{\"code\",\"message\",\"retry_after_ms\"?}}`. \
+                   Without a login, a signed cookie that any route sets says who is asking."
+))]
+struct ApiDoc;
+
+/// Every route below `/api`, and the document that describes them, from the same declarations.
+pub fn router(gateway: &Gateway) -> Router<Gateway> {
+    let body_max = gateway.config.prompt_bytes_max * 6 + ENVELOPE_BYTES_MAX;
+    let (router, document) = OpenApiRouter::with_openapi(ApiDoc::openapi())
+        .routes(routes!(conversations::list, conversations::create))
+        .routes(routes!(conversations::show, conversations::change, conversations::remove))
+        .routes(routes!(messages::history, messages::post))
+        .routes(routes!(generations::events))
+        .routes(routes!(generations::cancel))
+        .routes(routes!(meta::models))
+        .routes(routes!(meta::cluster))
+        .routes(routes!(transfer::export))
+        .layer(DefaultBodyLimit::max(body_max))
+        .merge(
+            OpenApiRouter::new()
+                .routes(routes!(transfer::import))
+                .layer(DefaultBodyLimit::max(gateway.config.import_bytes_max)),
+        )
+        .split_for_parts();
+    let document = std::sync::Arc::<str>::from(document.to_json().expect("the document has string keys"));
+    router
+        .route("/api/openapi.json", axum::routing::get(async move || ([(header::CONTENT_TYPE, "application/json")], document.to_string())))
+        .route("/api/{*rest}", axum::routing::any(async || Refusal::not_found()))
+        .method_not_allowed_fallback(async || {
+            let refusal = Refusal::bad("this address does not know this method");
+            (StatusCode::METHOD_NOT_ALLOWED, axum::Json(crate::protocol::ErrorBody { error: refusal.body() })).into_response()
+        })
+}
+
+/// A JSON body, or a refusal that says what is wrong with it.
+pub struct Body<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
+        let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        // A form of another site can't send this type without asking the browser for leave first.
+        if !kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json") {
+            return Err(Refusal::bad("the body is JSON, with `Content-Type: application/json`"));
+        }
+        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
+            if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+                Refusal::new(ErrorCode::TooLarge, "the body is too large")
+            } else {
+                Refusal::bad("the body could not be read")
+            }
+        })?;
+        let deserialized = serde_json::from_slice(&bytes);
+        deserialized.map(Self).map_err(|error| Refusal::bad(format!("the body does not fit: {}", without_values(&error))))
+    }
+}
+
+/// The error without quoting what was sent.
+fn without_values(error: &serde_json::Error) -> String {
+    use serde_json::error::Category;
+    let text = error.to_string();
+    match error.classify() {
+        Category::Data if text.starts_with("missing field") || text.starts_with("unknown field") => text,
+        Category::Data => format!("a field has the wrong type (line {}, column {})", error.line(), error.column()),
+        _ => format!("not JSON (line {}, column {})", error.line(), error.column()),
+    }
+}
+
+/// Query parameters, or a refusal that says what is wrong with them.
+pub struct Query<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        let query = axum::extract::Query::<T>::from_request_parts(parts, state).await;
+        query.map(|query| Self(query.0)).map_err(|rejection| Refusal::bad(rejection.body_text()))
+    }
+}
+
+fn conversation_id(text: &str) -> Result<ConversationId, Refusal> {
+    ConversationId::parse(text).map_err(|_| Refusal::not_found())
+}
+
+/// A page's size: `default` where none is given, never more than `max`.
+fn limit(given: Option<usize>, default: usize, max: usize) -> usize {
+    given.unwrap_or(default).clamp(1, max)
+}

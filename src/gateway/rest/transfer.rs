@@ -1,0 +1,161 @@
+//! Taking conversations elsewhere and back.
+
+use std::collections::HashMap;
+use std::fmt::Write;
+
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use serde::Deserialize;
+
+use super::{Body, Query, conversation_id};
+use crate::backend::{PathEnd, PathQuery};
+use crate::gateway::Gateway;
+use crate::gateway::error::Refusal;
+use crate::model::{Conversation, ConversationId, Message, MessageId, Role, Status, Time, UserId};
+use crate::protocol::{ErrorBody, ErrorCode, Export, Imported};
+
+const FORMAT: &str = "chatnode.v1";
+/// Messages that one file may hold.
+const MESSAGES_MAX: usize = 20_000;
+const PAGE: usize = 200;
+
+#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum Format {
+    #[default]
+    Json,
+    Markdown,
+}
+
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct As {
+    /// `json` (the whole tree, the default) or `markdown` (the path to the newest leaf).
+    #[serde(default)]
+    #[param(value_type = Option<String>)]
+    format: Format,
+}
+
+/// The whole conversation as a file.
+#[utoipa::path(get, path = "/api/conversations/{id}/export", params(("id" = String, Path), As), responses(
+    (status = 200, body = Export), (status = "default", body = ErrorBody)))]
+pub(super) async fn export(
+    State(gateway): State<Gateway>,
+    Extension(user): Extension<UserId>,
+    Path(id): Path<String>,
+    Query(query): Query<As>,
+) -> Result<Response, Refusal> {
+    let id = conversation_id(&id)?;
+    let conversation = gateway.backends.store.conversation(&user, &id).await?.conversation;
+    let (kind, name, text) = match query.format {
+        Format::Json => {
+            let messages = tree(&gateway, &id).await?;
+            let export = Export { format: FORMAT.to_owned(), conversation, messages };
+            let text = serde_json::to_string_pretty(&export).map_err(|_| Refusal::bad("this conversation can't be exported"))?;
+            ("application/json", format!("{id}.json"), text)
+        }
+        Format::Markdown => {
+            let text = markdown(&conversation, &newest_path(&gateway, &id).await?);
+            ("text/markdown; charset=utf-8", format!("{id}.md"), text)
+        }
+    };
+    let disposition = format!("attachment; filename=\"{name}\"");
+    Ok(([(header::CONTENT_TYPE, kind.to_owned()), (header::CONTENT_DISPOSITION, disposition)], text).into_response())
+}
+
+async fn tree(gateway: &Gateway, id: &ConversationId) -> Result<Vec<Message>, Refusal> {
+    let mut all: Vec<Message> = Vec::new();
+    loop {
+        let after = all.last().map(|message| message.id.clone());
+        let page = gateway.backends.store.messages(id, after.as_ref(), PAGE).await?;
+        let more = page.len() == PAGE;
+        all.extend(page);
+        if !more {
+            return Ok(all);
+        }
+    }
+}
+
+async fn newest_path(gateway: &Gateway, id: &ConversationId) -> Result<Vec<Message>, Refusal> {
+    let mut pages: Vec<Vec<Message>> = Vec::new();
+    let mut end = PathEnd::NewestLeaf;
+    loop {
+        let page = gateway.backends.store.path(&PathQuery { conversation: id.clone(), end, limit: PAGE }).await?;
+        let oldest = page.items.first().map(|item| item.message.id.clone());
+        pages.push(page.items.into_iter().map(|item| item.message).collect());
+        match oldest.filter(|_| page.more) {
+            Some(oldest) => end = PathEnd::Before(oldest),
+            None => return Ok(pages.into_iter().rev().flatten().collect()),
+        }
+    }
+}
+
+fn markdown(conversation: &Conversation, messages: &[Message]) -> String {
+    let mut text = format!("# {}\n", conversation.title);
+    for message in messages {
+        let who = match message.role {
+            Role::User => "User".to_owned(),
+            Role::Assistant => message.model.clone().unwrap_or_else(|| "Assistant".to_owned()),
+        };
+        let how = if message.status == Status::Completed { String::new() } else { format!(" ({})", message.status.as_str()) };
+        // Writing to a string can't fail.
+        let _ = write!(text, "\n## {who}{how} · {}\n\n{}\n", message.created_at, message.content.trim_end());
+    }
+    text
+}
+
+/// Brings an exported conversation back as a new one of this user.
+#[utoipa::path(post, path = "/api/import", request_body = Export, responses(
+    (status = 201, body = Imported), (status = "default", body = ErrorBody)))]
+pub(super) async fn import(
+    State(gateway): State<Gateway>,
+    Extension(user): Extension<UserId>,
+    Body(export): Body<Export>,
+) -> Result<(StatusCode, Json<Imported>), Refusal> {
+    if export.format != FORMAT {
+        return Err(Refusal::bad(format!("`format` is `{FORMAT}`")));
+    }
+    if export.messages.len() > MESSAGES_MAX {
+        return Err(Refusal::new(ErrorCode::TooLarge, format!("a conversation has at most {MESSAGES_MAX} messages")));
+    }
+    let id = ConversationId::generate();
+    let messages = renamed(&id, export.messages)?;
+    let title = export.conversation.title.split_whitespace().collect::<Vec<_>>().join(" ");
+    let conversation = Conversation {
+        id,
+        title: title.chars().take(200).collect(),
+        pinned: export.conversation.pinned,
+        version: 1,
+        created_at: export.conversation.created_at,
+        updated_at: Time::now(),
+        generating: false,
+    };
+    gateway.backends.store.create(&user, &conversation, &messages).await?;
+    gateway.desk.announce_conversation(&user, conversation.clone()).await;
+    Ok((StatusCode::CREATED, Json(Imported { conversation, messages: messages.len() })))
+}
+
+/// The same tree under new ids: what was exported may still be here, or be somebody else's.
+fn renamed(conversation: &ConversationId, messages: Vec<Message>) -> Result<Vec<Message>, Refusal> {
+    let mut names: HashMap<MessageId, MessageId> = HashMap::with_capacity(messages.len());
+    let mut renamed = Vec::with_capacity(messages.len());
+    for message in messages {
+        let id = MessageId::generate(conversation);
+        let parent = match &message.parent {
+            None => None,
+            Some(parent) => match names.get(parent) {
+                Some(parent) => Some(parent.clone()),
+                None => return Err(Refusal::bad("a message stands before its parent, or its parent is missing")),
+            },
+        };
+        if names.insert(message.id.clone(), id.clone()).is_some() {
+            return Err(Refusal::bad("two messages have the same id"));
+        }
+        // What was being written when it was exported ended there.
+        let status = if message.status.is_open() { Status::Interrupted } else { message.status };
+        renamed.push(Message { id, parent, conversation: conversation.clone(), generation: None, status, ..message });
+    }
+    Ok(renamed)
+}
