@@ -1,9 +1,28 @@
 //! Models and their upstreams: one question in, a stream of steps out. Knows nothing of logs, leases or readers.
 
+pub mod catalog;
+pub mod demo;
+pub mod http;
+pub mod reply;
+pub mod route;
+
+use std::sync::Arc;
+use std::time::Duration;
+
 use futures_util::stream::BoxStream;
 
+use self::http::Http;
+use self::route::Route;
+use crate::config::{Deadlines, ModelConfig, ProviderKind, RetryConfig, UpstreamConfig};
 use crate::log::Rung;
 use crate::model::{Failure, GenerationId, ModelInfo, Options, Role, Usage};
+
+/// The id of the built-in demonstration model.
+pub const DEMO_ID: &str = "demo";
+
+/// It has nothing that a second try could mend.
+const DEMO_RETRY: RetryConfig =
+    RetryConfig { tries: 1, backoff: Duration::ZERO, circuit_failures: u32::MAX, circuit_open: Duration::ZERO };
 
 /// What a model is asked.
 #[derive(Clone, Debug)]
@@ -45,12 +64,60 @@ pub type Steps = BoxStream<'static, Result<Step, Failure>>;
 #[derive(Debug)]
 pub struct Model {
     pub info: ModelInfo,
+    route: Arc<Route>,
 }
 
 impl Model {
+    #[must_use]
+    pub fn new(config: &ModelConfig, retry: RetryConfig, http: &Http) -> Self {
+        let demo = config.upstreams.iter().all(|upstream| upstream.provider == ProviderKind::Demo);
+        let provider = config.upstreams.first().map_or("none", |upstream| provider_name(upstream.provider));
+        let info = ModelInfo {
+            id: config.id.clone(),
+            name: config.name.clone(),
+            provider: provider.to_owned(),
+            demo,
+            default: false,
+            context_tokens: config.context_tokens,
+        };
+        Self { info, route: Arc::new(Route::new(config, retry, http)) }
+    }
+
+    /// The built-in demonstration model.
+    #[must_use]
+    pub fn demo(deadlines: Deadlines) -> Self {
+        let upstream = UpstreamConfig {
+            provider: ProviderKind::Demo,
+            base_url: String::new(),
+            api_key: None,
+            model: DEMO_ID.to_owned(),
+            continuation: None,
+        };
+        let config = ModelConfig {
+            id: DEMO_ID.to_owned(),
+            name: "Demonstration (no real model)".to_owned(),
+            context_tokens: None,
+            max_tokens: None,
+            deadlines,
+            upstreams: vec![upstream],
+        };
+        Self::new(&config, DEMO_RETRY, &Http::default())
+    }
+
     /// Asks. Retries and falls over to the next upstream before the first token only.
+    #[must_use]
     pub fn answer(&self, request: Request) -> Steps {
-        let _ = request;
-        Box::pin(futures_util::stream::empty())
+        self.route.clone().answer(request)
+    }
+}
+
+/// The word for it in lists of models, metrics and logs.
+#[must_use]
+pub fn provider_name(kind: ProviderKind) -> &'static str {
+    match kind {
+        ProviderKind::OpenAi => "openai",
+        ProviderKind::Anthropic => "anthropic",
+        ProviderKind::Ollama => "ollama",
+        ProviderKind::Demo => "demo",
     }
 }

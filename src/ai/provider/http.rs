@@ -1,0 +1,4 @@
+//! The HTTP client of all upstreams.
+
+#[derive(Clone, Debug, Default)]
+pub struct Http {}

@@ -1,0 +1,101 @@
+//! What an upstream says, in one vocabulary for all kinds: pieces of an answer, or a fault and what may help. Pure.
+
+use std::time::Duration;
+
+use futures_util::stream::BoxStream;
+
+use crate::model::{Failure, Usage};
+
+/// The failure codes of an answer that come from asking an upstream; the words of the protocol.
+pub mod code {
+    pub const CONNECT_TIMEOUT: &str = "connect_timeout";
+    pub const FIRST_TOKEN_TIMEOUT: &str = "first_token_timeout";
+    pub const IDLE_TIMEOUT: &str = "idle_timeout";
+    pub const TOTAL_TIMEOUT: &str = "total_timeout";
+    pub const UPSTREAM_ERROR: &str = "upstream_error";
+    pub const UPSTREAM_EOF: &str = "upstream_eof";
+    pub const CONTENT_FILTER: &str = "content_filter";
+    pub const TOO_LONG: &str = "too_long";
+}
+
+/// A part of an answer. Texts are never empty; `Finish` comes once, and nothing but `Usage` after it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Piece {
+    Reasoning(String),
+    Text(String),
+    Usage(Usage),
+    /// In OpenAI's words; see [`finish_reason`].
+    Finish(String),
+}
+
+impl Piece {
+    /// True for what a reader sees: it ends the wait for the first token.
+    #[must_use]
+    pub fn is_token(&self) -> bool {
+        matches!(self, Self::Reasoning(_) | Self::Text(_))
+    }
+}
+
+/// One upstream's answer to one request. Ends after a `Finish` (and perhaps a `Usage`) or with a fault.
+pub type Pieces = BoxStream<'static, Result<Piece, Fault>>;
+
+/// Why an upstream gave no whole answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    pub code: &'static str,
+    /// For people: no header, key or address with credentials in it.
+    pub message: String,
+    pub then: Then,
+}
+
+/// What may help before the first token. After it nothing does: an answer is never asked for twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// The same upstream, a little later; not before `after` where it said so itself.
+    Retry { after: Option<Duration> },
+    /// Another upstream: this one will not do better soon.
+    Next,
+    /// A lower rung, if the answer was to be continued; else nothing, since the question itself is refused.
+    Lower,
+    /// Nothing.
+    Stop,
+}
+
+impl Fault {
+    #[must_use]
+    pub fn new(code: &'static str, then: Then, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), then }
+    }
+
+    /// An `upstream_error` that may pass.
+    #[must_use]
+    pub fn passing(message: impl Into<String>) -> Self {
+        Self::new(code::UPSTREAM_ERROR, Then::Retry { after: None }, message)
+    }
+
+    /// The stream ended without saying that the answer did.
+    #[must_use]
+    pub fn eof() -> Self {
+        let message = "the model's server closed the stream before the answer was finished";
+        Self::new(code::UPSTREAM_EOF, Then::Retry { after: None }, message)
+    }
+}
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Self {
+        Self { code: fault.code.to_owned(), message: fault.message }
+    }
+}
+
+/// The upstream's word for the end in OpenAI's words. A word that nobody knows stays as it is.
+#[must_use]
+pub fn finish_reason(word: &str) -> String {
+    let known = match word.to_ascii_lowercase().as_str() {
+        "stop" | "end_turn" | "stop_sequence" | "eos" | "eos_token" | "complete" | "completed" => "stop",
+        "length" | "max_tokens" | "model_length" | "model_context_window_exceeded" => "length",
+        "content_filter" | "refusal" | "safety" | "recitation" | "sensitive" => "content_filter",
+        "tool_calls" | "tool_use" | "function_call" => "tool_calls",
+        _ => return word.to_owned(),
+    };
+    known.to_owned()
+}
