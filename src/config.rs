@@ -1,11 +1,82 @@
 //! What a node is told to be. Only valid states exist here: whoever holds a [`Config`] need not check it again.
+//!
+//! The only place that knows the command line, TOML and the environment.
 
+mod cli;
+mod layers;
+mod models;
+mod read;
+
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// The commented default, which is also the documentation of every key.
 pub const DEFAULT_TOML: &str = include_str!("../config/chatnode.toml");
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub enum Command {
+    Run(Box<Config>),
+    /// To be printed: the effective configuration, the help, or the version.
+    Print(String),
+}
+
+/// One sentence that names where the mistake is; no secret in it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{sentence}")]
+pub struct ConfigError {
+    sentence: String,
+}
+
+impl ConfigError {
+    fn new(sentence: impl Into<String>) -> Self {
+        Self { sentence: sentence.into() }
+    }
+}
+
+/// What this process was told by its command line and environment.
+///
+/// # Errors
+/// [`ConfigError`] for the first thing that can't be understood.
+pub fn from_process() -> Result<Command, ConfigError> {
+    // What is not UTF-8 can't be one of our values.
+    let env = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    load(std::env::args_os(), env)
+}
+
+/// Like [`from_process`], with everything injected but the files that are named: the program's name and its arguments,
+/// and the environment.
+///
+/// # Errors
+/// [`ConfigError`] for the first thing that can't be understood.
+pub fn load<A: Into<OsString>>(
+    args: impl IntoIterator<Item = A>,
+    env: impl IntoIterator<Item = (String, String)>,
+) -> Result<Command, ConfigError> {
+    let env = env.into_iter().collect();
+    let (mut layers, check) = match cli::ask(args.into_iter().map(Into::into), &env)? {
+        cli::Asked::Text(text) => return Ok(Command::Print(text)),
+        cli::Asked::CheckConfig(layers) => (layers, true),
+        cli::Asked::Run(layers) => (layers, false),
+    };
+    let config = read::config(&mut layers, &env, &host_name())?;
+    if !check {
+        return Ok(Command::Run(Box::new(config)));
+    }
+    Ok(Command::Print(format!("{}{}", layers.dump(), models::note(&config.ai.models))))
+}
+
+/// The name of this machine, as far as the standard library lets us find it.
+fn host_name() -> String {
+    let asked = || {
+        let output = std::process::Command::new("hostname").output().ok()?;
+        String::from_utf8(output.stdout).ok()
+    };
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().or_else(asked).unwrap_or_default();
+    name.trim().to_owned()
+}
 
 /// A secret that no dump shows.
 #[derive(Clone, PartialEq, Eq)]
@@ -131,6 +202,8 @@ pub struct AiConfig {
     pub attempts_max: u32,
     /// Time without a token, over all owners, before an answer is given up.
     pub progress_timeout: Duration,
+    /// For models that are discovered; configured ones have their own.
+    pub deadlines: Deadlines,
     pub models: ModelSource,
     pub retry: RetryConfig,
 }
@@ -148,7 +221,7 @@ pub struct Discovery {
     pub openai_base_url: Option<String>,
     pub openai_api_key: Option<Secret>,
     pub anthropic_api_key: Option<Secret>,
-    /// `OLLAMA_HOST`; without it 127.0.0.1:11434 is tried.
+    /// `OLLAMA_HOST` as a URL; without it 127.0.0.1:11434 is tried.
     pub ollama_host: Option<String>,
 }
 
@@ -211,3 +284,6 @@ pub struct RetryConfig {
     /// How long it stays open before one trial request.
     pub circuit_open: Duration,
 }
+
+#[cfg(test)]
+mod tests;

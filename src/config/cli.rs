@@ -1,0 +1,184 @@
+//! The command line and the environment as layers over the file. Must not know what a value means.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Args, Parser, Subcommand};
+
+use super::layers::{Layers, Origin};
+use super::{ConfigError, DEFAULT_TOML};
+
+/// Bytes of a configuration file, or of a file with one secret.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// What is named like this is ours.
+const PREFIX: &str = "CHATNODE_";
+
+/// Slips of the keyboard within which an unknown variable is taken for a known one. Other variables with our prefix are
+/// left alone: Kubernetes makes such for a service called `chatnode`.
+const TYPO_DISTANCE_MAX: usize = 2;
+
+pub(super) type Environment = BTreeMap<String, String>;
+
+/// Flag, variable and key of each setting that has all three.
+const SETTINGS: [(&str, &str, &str); 8] = [
+    ("--role", "CHATNODE_ROLE", "node.role"),
+    ("--listen", "CHATNODE_LISTEN", "node.listen"),
+    ("--redis-url", "CHATNODE_REDIS_URL", "cluster.redis_url"),
+    ("--nats-url", "CHATNODE_NATS_URL", "cluster.nats_url"),
+    ("--data-dir", "CHATNODE_DATA_DIR", "storage.data_dir"),
+    ("--node-id", "CHATNODE_NODE_ID", "node.id"),
+    ("--log-format", "CHATNODE_LOG_FORMAT", "log.format"),
+    ("--log", "CHATNODE_LOG", "log.level"),
+];
+
+/// Variables without a flag.
+const FILE_VARIABLES: [(&str, &str); 2] =
+    [("CHATNODE_REDIS_URL_FILE", "cluster.redis_url_file"), ("CHATNODE_NATS_URL_FILE", "cluster.nats_url_file")];
+
+const CONFIG_VARIABLE: &str = "CHATNODE_CONFIG";
+
+/// What the command line asks for.
+pub(super) enum Asked {
+    Run(Layers),
+    CheckConfig(Layers),
+    /// Help or version.
+    Text(String),
+}
+
+pub(super) fn ask(args: impl IntoIterator<Item = OsString>, env: &Environment) -> Result<Asked, ConfigError> {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            return Ok(Asked::Text(error.to_string()));
+        }
+        Err(error) => return Err(sentence(&error)),
+    };
+    refuse_typos(env)?;
+    let mut layers = Layers::default();
+    layers.add_toml(DEFAULT_TOML, &Origin::Default)?;
+    if let Some(path) = cli.flags.config.as_deref().filter(|path| !path.is_empty()).or_else(|| variable(env, CONFIG_VARIABLE)) {
+        layers.add_toml(&read_file(path).map_err(ConfigError::new)?, &Origin::File(path.to_owned()))?;
+    }
+    for (name, key) in SETTINGS.iter().map(|(_, name, key)| (*name, *key)).chain(FILE_VARIABLES) {
+        if let Some(text) = variable(env, name) {
+            layers.set(key, text, Origin::Environment(name));
+        }
+    }
+    for ((flag, _, key), text) in SETTINGS.iter().zip(cli.flags.values()) {
+        if let Some(text) = text {
+            layers.set(key, text, Origin::Flag(flag));
+        }
+    }
+    Ok(match cli.command {
+        Some(Subcommands::CheckConfig) => Asked::CheckConfig(layers),
+        None => Asked::Run(layers),
+    })
+}
+
+/// A variable of the environment; an empty one counts as unset.
+pub(super) fn variable<'a>(env: &'a Environment, name: &str) -> Option<&'a str> {
+    env.get(name).map(|text| text.trim()).filter(|text| !text.is_empty())
+}
+
+/// The text of a file, or a sentence why not.
+pub(super) fn read_file(path: &str) -> Result<String, String> {
+    let read = || {
+        let size = std::fs::metadata(path)?.len();
+        if size > FILE_BYTES_MAX {
+            return Err(std::io::Error::other(format!("it is larger than {FILE_BYTES_MAX} bytes")));
+        }
+        std::fs::read_to_string(path)
+    };
+    read().map_err(|error| format!("{path} can't be read: {error}"))
+}
+
+/// People keep reading an AI answer, token by token, whatever dies underneath.
+///
+/// Without a command: runs this node. Every setting is described in config/chatnode.toml, which is the built-in default;
+/// flags win over CHATNODE_… variables of the environment, those over --config FILE, and that over the default.
+#[derive(Parser)]
+#[command(name = "chatnode", version, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Subcommands>,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+#[derive(Subcommand)]
+enum Subcommands {
+    /// Prints the configuration that results from all sources, as TOML with secrets as ***
+    CheckConfig,
+}
+
+#[derive(Args)]
+struct Flags {
+    /// gateway serves people, ai runs models, all does both [CHATNODE_ROLE]
+    #[arg(long, global = true, value_name = "gateway|ai|all")]
+    role: Option<String>,
+    /// Address of the web page, the API and the probes [CHATNODE_LISTEN]
+    #[arg(long, global = true, value_name = "HOST:PORT")]
+    listen: Option<String>,
+    /// TOML file that is laid over the built-in default [CHATNODE_CONFIG]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<String>,
+    /// Redis of the cluster; goes with --nats-url [CHATNODE_REDIS_URL]
+    #[arg(long, global = true, value_name = "URL")]
+    redis_url: Option<String>,
+    /// NATS of the cluster; goes with --redis-url [CHATNODE_NATS_URL]
+    #[arg(long, global = true, value_name = "URL")]
+    nats_url: Option<String>,
+    /// Where a node without a cluster keeps its data; :memory: keeps nothing [CHATNODE_DATA_DIR]
+    #[arg(long, global = true, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// Name of this node; by default made of host name and port [CHATNODE_NODE_ID]
+    #[arg(long, global = true, value_name = "ID")]
+    node_id: Option<String>,
+    /// [CHATNODE_LOG_FORMAT]
+    #[arg(long, global = true, value_name = "text|json")]
+    log_format: Option<String>,
+    /// off, error, warn, info, debug, trace, or directives such as info,chatnode=debug [CHATNODE_LOG]
+    #[arg(long, global = true, value_name = "LEVEL")]
+    log: Option<String>,
+}
+
+impl Flags {
+    /// In the order of [`SETTINGS`].
+    fn values(&self) -> [Option<&str>; SETTINGS.len()] {
+        let Self { role, listen, config: _, redis_url, nats_url, data_dir, node_id, log_format, log } = self;
+        [role, listen, redis_url, nats_url, data_dir, node_id, log_format, log].map(Option::as_deref)
+    }
+}
+
+/// Clap's error, which takes several lines, as one sentence.
+fn sentence(error: &clap::Error) -> ConfigError {
+    let context = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.clone()),
+        Some(ContextValue::Strings(texts)) => texts.first().cloned(),
+        _ => None,
+    };
+    let text = error.to_string();
+    let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+    let meant = context(ContextKind::SuggestedArg).or_else(|| context(ContextKind::SuggestedSubcommand));
+    let hint =
+        meant.map_or_else(|| "`chatnode --help` lists what there is".to_owned(), |meant| format!("the nearest is {meant}"));
+    ConfigError::new(format!("command line: {first}; {hint}"))
+}
+
+fn refuse_typos(env: &Environment) -> Result<(), ConfigError> {
+    let known: Vec<&str> = SETTINGS
+        .iter()
+        .map(|(_, name, _)| *name)
+        .chain(FILE_VARIABLES.iter().map(|(name, _)| *name))
+        .chain([CONFIG_VARIABLE])
+        .collect();
+    for name in env.keys().filter(|name| name.starts_with(PREFIX) && !known.contains(&name.as_str())) {
+        let near = known.iter().find(|known| strsim::damerau_levenshtein(known, name) <= TYPO_DISTANCE_MAX);
+        if let Some(near) = near {
+            return Err(ConfigError::new(format!("environment: there is no variable {name}, the nearest is {near}")));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,223 @@
+//! From layers of keys to a [`Config`]: every range, every default that depends on something, every pair of values that
+//! must fit together. The names of the keys stand here and in `config/chatnode.toml`, nowhere else.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+
+use super::cli::{Environment, read_file};
+use super::layers::{Layers, Section, nearest, quote};
+use super::models;
+use super::{AiConfig, Config, ConfigError, DataDir, Deployment, GatewayConfig, LogConfig, RetryConfig, Roles, Secret};
+
+const SECOND_MS: u64 = 1_000;
+const HOUR_MS: u64 = 3_600 * SECOND_MS;
+pub(super) const DAY_MS: u64 = 24 * HOUR_MS;
+const KIB: u64 = 1024;
+const GIB: u64 = KIB * KIB * KIB;
+
+/// Node ids and prefixes become parts of keys and subjects.
+const NAME_BYTES_MAX: usize = 100;
+
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+pub(super) fn config(layers: &mut Layers, env: &Environment, host: &str) -> Result<Config, ConfigError> {
+    let listen = listen(&layers.section("node"))?;
+    if layers.section("node").optional_text("id")?.is_none() {
+        layers.set("node.id", &default_node_id(host, listen), super::layers::Origin::Default);
+    }
+    let layers = &*layers;
+    let node = layers.section("node");
+    let config = Config {
+        roles: roles(&node)?,
+        listen,
+        node_id: name(&node, "id")?,
+        drain: node.ms("drain_ms", 0..=HOUR_MS)?,
+        deployment: deployment(layers)?,
+        log: log(&layers.section("log"))?,
+        gateway: gateway(&layers.section("gateway"))?,
+        ai: ai(layers, env)?,
+    };
+    let anywhere = layers.section("auth").choice("anonymous", &[("loopback", false), ("anywhere", true)])?;
+    layers.refuse_unknown()?;
+    if config.roles.gateway() && !listen.ip().is_loopback() && !anywhere {
+        let why = format_args!(
+            "is {listen}, which other machines can reach, and there is no login: write anonymous = \"anywhere\" under [auth] in \
+             a configuration file if everybody who can reach it may use it"
+        );
+        return Err(node.error("listen", why));
+    }
+    Ok(config)
+}
+
+fn roles(node: &Section<'_>) -> Result<Roles, ConfigError> {
+    let text = node.text("role")?;
+    let (mut gateway, mut ai) = (false, false);
+    for word in text.split(',') {
+        match word.trim() {
+            "gateway" => gateway = true,
+            "ai" => ai = true,
+            "all" => (gateway, ai) = (true, true),
+            _ => return Err(node.error("role", format_args!("must be gateway, ai, all or gateway,ai, not {}", quote(&text)))),
+        }
+    }
+    Ok(match (gateway, ai) {
+        (true, false) => Roles::GATEWAY,
+        (false, true) => Roles::AI,
+        _ => Roles::BOTH,
+    })
+}
+
+fn listen(node: &Section<'_>) -> Result<SocketAddr, ConfigError> {
+    let text = node.text("listen")?;
+    let found = text.to_socket_addrs().map(Iterator::collect::<Vec<_>>).unwrap_or_default();
+    // `localhost` should be the address that everybody types.
+    found.iter().find(|addr| addr.is_ipv4()).or(found.first()).copied().ok_or_else(|| {
+        node.error(
+            "listen",
+            format_args!("must be HOST:PORT with a host of this machine, such as 127.0.0.1:8080, not {}", quote(&text)),
+        )
+    })
+}
+
+fn default_node_id(host: &str, listen: SocketAddr) -> String {
+    let host: String =
+        host.chars().filter(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c)).take(NAME_BYTES_MAX - 6).collect();
+    let host = if host.is_empty() { "node" } else { &host };
+    format!("{host}:{}", listen.port())
+}
+
+fn name(section: &Section<'_>, key: &str) -> Result<String, ConfigError> {
+    let text = section.text(key)?;
+    let fits = text.len() <= NAME_BYTES_MAX && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.:".contains(c));
+    let most = NAME_BYTES_MAX;
+    let bad = || section.error(key, format_args!("must be at most {most} of a-z A-Z 0-9 - _ . :, not {}", quote(&text)));
+    if fits { Ok(text) } else { Err(bad()) }
+}
+
+fn deployment(layers: &Layers) -> Result<Deployment, ConfigError> {
+    let cluster = layers.section("cluster");
+    let data_dir = layers.section("storage").text("data_dir")?;
+    let redis = url_secret(&cluster, "redis_url", "redis_url_file")?;
+    let nats = url_secret(&cluster, "nats_url", "nats_url_file")?;
+    let prefix = name(&cluster, "prefix")?;
+    if prefix.contains(['.', ':']) {
+        return Err(cluster.error("prefix", "must not contain . or :"));
+    }
+    let half =
+        |key: &str, other| cluster.error(key, format_args!("is set, but {other} is not: a cluster needs both, one node neither"));
+    match (redis, nats) {
+        (None, None) if data_dir == ":memory:" => Ok(Deployment::Embedded(DataDir::Memory)),
+        (None, None) => Ok(Deployment::Embedded(DataDir::Path(PathBuf::from(data_dir)))),
+        (Some((key, _)), None) => Err(half(key, "cluster.nats_url")),
+        (None, Some((key, _))) => Err(half(key, "cluster.redis_url")),
+        (Some((redis_key, redis)), Some((nats_key, nats))) => {
+            let scheme = redis.split_once("://").map_or("", |(scheme, _)| scheme);
+            if !["redis", "rediss", "valkey", "valkeys"].contains(&scheme.split(['-', '+']).next().unwrap_or_default()) {
+                return Err(cluster
+                    .error(redis_key, "must hold an address like redis://HOST:PORT (or rediss, redis-cluster, redis-sentinel)"));
+            }
+            let plain =
+                |server: &str| server.split_once("://").is_none_or(|(scheme, _)| ["nats", "tls", "ws", "wss"].contains(&scheme));
+            if !nats.split(',').all(plain) {
+                return Err(cluster.error(nats_key, "must hold addresses like nats://HOST:PORT (or tls), separated by commas"));
+            }
+            Ok(Deployment::Cluster { redis_url: Secret::new(redis), nats_url: Secret::new(nats), prefix })
+        }
+    }
+}
+
+/// An address from the key itself or from the file that another key names; with the key that said so.
+fn url_secret(
+    section: &Section<'_>,
+    key: &'static str,
+    file_key: &'static str,
+) -> Result<Option<(&'static str, String)>, ConfigError> {
+    Ok(match section.one_of(&[key, file_key], true)? {
+        None => None,
+        Some((0, url)) => Some((key, url)),
+        Some((_, path)) => Some((file_key, secret_from_file(section, file_key, &path)?)),
+    })
+}
+
+pub(super) fn secret_from_file(section: &Section<'_>, key: &str, path: &str) -> Result<String, ConfigError> {
+    let text = read_file(path).map_err(|why| section.error(key, format_args!("names a file, but {why}")))?;
+    match text.trim() {
+        "" => Err(section.error(key, format_args!("names {path}, which is empty"))),
+        text => Ok(text.to_owned()),
+    }
+}
+
+fn log(section: &Section<'_>) -> Result<LogConfig, ConfigError> {
+    let json = section.choice("format", &[("text", false), ("json", true)])?;
+    let level = section.text("level")?;
+    for directive in level.split(',').map(str::trim).filter(|directive| !directive.contains(['=', '['])) {
+        // To the filter a misspelt level is the name of a module.
+        if !LEVELS.contains(&directive.to_lowercase().as_str()) {
+            let near = nearest(directive, LEVELS.into_iter());
+            return Err(section.error("level", format_args!("has no level {}, the nearest is {near}", quote(directive))));
+        }
+    }
+    match tracing_subscriber::EnvFilter::try_new(&level) {
+        Ok(_) => Ok(LogConfig { json, level }),
+        Err(error) => Err(section.error("level", format_args!("can't be understood: {error}"))),
+    }
+}
+
+fn gateway(section: &Section<'_>) -> Result<GatewayConfig, ConfigError> {
+    let config = GatewayConfig {
+        heartbeat: section.ms("heartbeat_ms", 100..=60 * SECOND_MS)?,
+        ping: section.ms("ping_ms", 100..=HOUR_MS)?,
+        pong_timeout: section.ms("pong_timeout_ms", 100..=HOUR_MS)?,
+        outbox_bytes_max: section.size("outbox_bytes_max", 4 * KIB..=GIB)?,
+        prompt_bytes_max: section.size("prompt_bytes_max", 1..=64 * KIB * KIB)?,
+        frame_bytes_max: section.size("frame_bytes_max", KIB..=64 * KIB * KIB)?,
+        import_bytes_max: section.size("import_bytes_max", KIB..=GIB)?,
+        frames_per_second_max: section.count("frames_per_second_max", 1..=100_000)?,
+        subscriptions_max: section.size("subscriptions_max", 1..=100_000)?,
+        linger: section.ms("linger_ms", 0..=HOUR_MS)?,
+        allowed_origins: section.texts("allowed_origins")?,
+    };
+    for origin in &config.allowed_origins {
+        let url = url::Url::parse(origin).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+        if url.is_none_or(|url| url.origin().ascii_serialization() != *origin) {
+            let problem =
+                format_args!("must hold origins like \"https://chat.example.org\", without a path, not {}", quote(origin));
+            return Err(section.error("allowed_origins", problem));
+        }
+    }
+    Ok(config)
+}
+
+fn ai(layers: &Layers, env: &Environment) -> Result<AiConfig, ConfigError> {
+    let section = layers.section("ai");
+    let retry = section.section("retry");
+    let deadlines = models::deadlines(&section.section("deadlines"), None)?;
+    let config = AiConfig {
+        capacity: section.size("capacity", 1..=100_000)?,
+        lease: section.ms("lease_ms", 200..=HOUR_MS)?,
+        renewal: section.ms("renewal_ms", 20..=HOUR_MS)?,
+        flush_min: section.ms("flush_min_ms", 0..=10 * SECOND_MS)?,
+        answer_bytes_max: section.size("answer_bytes_max", KIB..=GIB)?,
+        buffer_bytes_max: section.size("buffer_bytes_max", KIB..=GIB)?,
+        attempts_max: section.count("attempts_max", 1..=1_000)?,
+        progress_timeout: section.ms("progress_timeout_ms", SECOND_MS..=DAY_MS)?,
+        deadlines,
+        retry: RetryConfig {
+            tries: retry.count("tries", 1..=100)?,
+            backoff: retry.ms("backoff_ms", 1..=60 * SECOND_MS)?,
+            circuit_failures: retry.count("circuit_failures", 1..=1_000_000)?,
+            circuit_open: retry.ms("circuit_open_ms", 1..=HOUR_MS)?,
+        },
+        models: models::source(layers, deadlines, env)?,
+    };
+    let together = |keys: [&str; 2], sentence: &str| Err(layers.error_about(&keys, sentence));
+    if config.renewal * 2 >= config.lease {
+        let why = "ai.renewal_ms must be less than half of ai.lease_ms, so that one lost renewal costs no lease";
+        return together(["ai.renewal_ms", "ai.lease_ms"], why);
+    }
+    if config.progress_timeout <= config.lease {
+        let why = "ai.progress_timeout_ms must be more than ai.lease_ms, or one lost owner ends the answer";
+        return together(["ai.progress_timeout_ms", "ai.lease_ms"], why);
+    }
+    Ok(config)
+}
