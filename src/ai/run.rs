@@ -1,0 +1,412 @@
+//! One generation: from the claim to its end, or to the moment when it is another's.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::batch::Batch;
+use super::prompt;
+use super::provider::{Catalog, Model, Request, Step, Steps};
+use super::writer::{Lost, Writer};
+use crate::backend::{Backends, Claim, Error, Hint, Progress, Subject};
+use crate::config::AiConfig;
+use crate::drain::Drain;
+use crate::log::{Channel, Entry, Outcome, Own, Rung, Transcript};
+use crate::model::{Failure, Message, Position, Status, Time, Usage, UserId};
+use crate::telemetry::Metrics;
+
+/// Silence after which readers are told where the log ends.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// How long what is on its way may take when the node stops.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
+/// When the end is told again, in case the first word was lost.
+const TERMINAL_REPEATS: [Duration; 2] = [Duration::from_millis(250), Duration::from_millis(750)];
+
+/// What a run needs of its node.
+#[derive(Clone, Debug)]
+pub(super) struct Bench {
+    pub(super) node_id: Arc<str>,
+    pub(super) config: Arc<AiConfig>,
+    pub(super) backends: Backends,
+    pub(super) catalog: Catalog,
+    pub(super) drain: Drain,
+    pub(super) metrics: Metrics,
+}
+
+/// How the steps of a run came to an end.
+enum End {
+    Finished { reason: String },
+    Failed(Failure),
+    Cancelled,
+    /// The node stops: somebody else goes on.
+    Released,
+    /// The log was taken away under the writer.
+    Interrupted,
+}
+
+struct Run {
+    bench: Bench,
+    writer: Writer,
+    user: UserId,
+    message: Message,
+    attempt: u32,
+    /// Everything that the model said, stored or on its way.
+    transcript: Transcript,
+    batch: Batch,
+    usage: Option<Usage>,
+    /// What goes before the next tokens: this owner's first entry.
+    pending: Vec<Entry>,
+    first_token_ms: Option<u64>,
+    flushed: Instant,
+}
+
+/// Runs a claimed generation. Everything that can go wrong ends in the log or with the lease given back.
+pub(super) async fn run(bench: Bench, claim: Claim) {
+    let generation = claim.lease.generation().clone();
+    let started = Instant::now();
+    let attempt = claim.attempt;
+    tracing::info!(%generation, attempt, "generation claimed");
+    match Run::carry_out(bench, claim).await {
+        Ok(status) => tracing::info!(%generation, status, ms = started.elapsed().as_millis(), "generation left"),
+        Err(Lost::Fenced) => tracing::info!(%generation, "generation has another owner"),
+        Err(Lost::Gone) => tracing::info!(%generation, "generation was removed"),
+    }
+}
+
+impl Run {
+    async fn carry_out(bench: Bench, claim: Claim) -> Result<&'static str, Lost> {
+        let exhausted = exhausted(&bench.config, &claim);
+        let cancelled = claim.cancel;
+        let (tail, user, message, attempt) = (claim.tail, claim.user, claim.message, claim.attempt);
+        let mut run = Self {
+            writer: Writer::new(bench.backends.clone(), claim.lease, tail),
+            bench,
+            user,
+            message,
+            attempt,
+            transcript: Transcript::default(),
+            batch: Batch::default(),
+            usage: None,
+            pending: Vec::new(),
+            first_token_ms: None,
+            flushed: Instant::now(),
+        };
+        run.load(tail).await?;
+        let end = if cancelled {
+            End::Cancelled
+        } else if let Some(failure) = exhausted {
+            End::Failed(failure)
+        } else {
+            match run.answer().await {
+                Err(Lost::Gone) => End::Interrupted,
+                other => other?,
+            }
+        };
+        run.close(end).await
+    }
+
+    /// Reads what earlier owners wrote.
+    async fn load(&mut self, tail: Position) -> Result<(), Lost> {
+        let generation = self.writer.lease.generation().clone();
+        let mut pause = Duration::from_millis(50);
+        while self.transcript.position < tail {
+            let after = self.transcript.position;
+            match self.bench.backends.generations.read(&generation, after, 1024 * 1024).await {
+                Ok(page) => {
+                    for (position, entry) in &page.entries {
+                        if let Err(error) = self.transcript.apply(*position, entry) {
+                            // A log that nobody can read must not be written on; the restart rung voids it.
+                            tracing::error!(%generation, %error, "log is broken; starting over");
+                            self.transcript = Transcript { position: tail, ..Transcript::default() };
+                            break;
+                        }
+                    }
+                    if page.entries.is_empty() {
+                        break;
+                    }
+                }
+                Err(Error::Gone | Error::NotFound) => return Err(Lost::Gone),
+                Err(error) => {
+                    tracing::debug!(%generation, %error, "log could not be read yet");
+                    self.renewed_sleep(pause).await?;
+                    pause = (pause * 2).min(Duration::from_secs(1));
+                }
+            }
+        }
+        self.batch = Batch::behind(self.transcript.text.len() as u64, self.transcript.reasoning.len() as u64);
+        Ok(())
+    }
+
+    /// Waits a little without losing the lease.
+    async fn renewed_sleep(&mut self, pause: Duration) -> Result<(), Lost> {
+        tokio::time::sleep(pause).await;
+        match self.bench.backends.generations.renew(&self.writer.lease).await {
+            Err(Error::Fenced) => Err(Lost::Fenced),
+            Err(Error::Gone | Error::NotFound) => Err(Lost::Gone),
+            _ => Ok(()),
+        }
+    }
+
+    async fn answer(&mut self) -> Result<End, Lost> {
+        let progress = if self.attempt > 1 { Progress::Recovering } else { Progress::Running };
+        self.tell(progress).await;
+        let Some(model) = self.model() else {
+            let message = "the model of this answer is not offered any more".to_owned();
+            return Ok(End::Failed(Failure { code: "upstream_error".to_owned(), message }));
+        };
+        let turns = loop {
+            match prompt::turns(&self.bench.backends, &self.message).await {
+                Ok(turns) => break turns,
+                Err(Error::NotFound | Error::Gone) => return Err(Lost::Gone),
+                Err(error) => {
+                    tracing::debug!(generation = %self.writer.lease.generation(), %error, "history could not be read yet");
+                    self.renewed_sleep(Duration::from_millis(200)).await?;
+                }
+            }
+        };
+        let request = Request {
+            generation: self.writer.lease.generation().clone(),
+            options: self.message.options.clone().unwrap_or_default(),
+            turns,
+            so_far: self.transcript.text.clone(),
+        };
+        self.stream(model.answer(request)).await
+    }
+
+    fn model(&self) -> Option<Arc<Model>> {
+        self.bench.catalog.find(self.message.model.as_deref().unwrap_or_default())
+    }
+
+    async fn tell(&self, progress: Progress) {
+        let generation = self.writer.lease.generation().clone();
+        let subject = Subject::Conversation(generation.conversation());
+        self.bench.backends.backplane.publish(&subject, Hint::Progress { generation, progress }).await;
+    }
+
+    /// Takes the model's steps into the log, until one of the ends. Returning drops the steps, which closes the upstream.
+    async fn stream(&mut self, mut steps: Steps) -> Result<End, Lost> {
+        let backends = self.bench.backends.clone();
+        let lease = Arc::clone(&self.writer.lease);
+        let stopped = self.bench.drain.stopped().clone();
+        let mut cancels = backends.backplane.subscribe(&Subject::Cancel(lease.generation().clone())).await;
+        let mut renewal = interval(self.bench.config.renewal);
+        let mut heartbeat = interval(HEARTBEAT);
+        renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut end: Option<End> = None;
+        let mut renewing = None;
+        loop {
+            let flush_at = self.flush();
+            if end.is_some() && self.batch.is_empty() && !self.writer.is_busy() {
+                break;
+            }
+            let room = self.batch.bytes() < self.bench.config.buffer_bytes_max;
+            let asked = tokio::select! {
+                biased;
+                () = stopped.cancelled() => return Ok(End::Released),
+                Some(_) = cancels.next() => true,
+                progress = self.writer.progress() => progress?,
+                renewed = async { renewing.as_mut().expect("guarded").await }, if renewing.is_some() => {
+                    renewing = None;
+                    settle_renewal(renewed)?
+                }
+                step = steps.next(), if end.is_none() && room => {
+                    end = self.step(step);
+                    false
+                }
+                _ = renewal.tick(), if renewing.is_none() => {
+                    let (generations, lease) = (Arc::clone(&backends.generations), Arc::clone(&lease));
+                    renewing = Some(Box::pin(async move { generations.renew(&lease).await }));
+                    false
+                }
+                _ = heartbeat.tick() => {
+                    if self.flushed.elapsed() >= HEARTBEAT {
+                        self.writer.heartbeat().await;
+                    }
+                    false
+                }
+                () = tokio::time::sleep_until(flush_at.unwrap_or_else(Instant::now)), if flush_at.is_some() => false,
+            };
+            if asked {
+                return Ok(End::Cancelled);
+            }
+        }
+        Ok(end.unwrap_or(End::Released))
+    }
+
+    /// Sends what waits, if nothing is in flight; answers when to try again if it is too early.
+    fn flush(&mut self) -> Option<Instant> {
+        if self.writer.is_busy() || self.batch.is_empty() {
+            return None;
+        }
+        let due = self.flushed + self.bench.config.flush_min;
+        if self.bench.config.flush_min > Duration::ZERO && Instant::now() < due {
+            return Some(due);
+        }
+        self.flushed = Instant::now();
+        let mut entries = std::mem::take(&mut self.pending);
+        entries.extend(self.batch.take());
+        self.writer.write(entries);
+        None
+    }
+
+    fn step(&mut self, step: Option<Result<Step, Failure>>) -> Option<End> {
+        match step {
+            Some(Ok(Step::Opened { rung, keep })) => self.open(rung, keep),
+            Some(Ok(Step::Text(token))) => return self.token(Channel::Text, &token),
+            Some(Ok(Step::Reasoning(token))) => return self.token(Channel::Reasoning, &token),
+            Some(Ok(Step::Usage(usage))) => self.usage = Some(usage),
+            Some(Ok(Step::Finish(reason))) => return Some(End::Finished { reason }),
+            Some(Err(failure)) => return Some(End::Failed(failure)),
+            None => {
+                let message = "the upstream ended without saying so".to_owned();
+                return Some(End::Failed(Failure { code: "upstream_eof".to_owned(), message }));
+            }
+        }
+        None
+    }
+
+    /// The model has begun: this owner's first entry goes before its tokens.
+    fn open(&mut self, rung: Rung, keep: usize) {
+        let base = if rung == Rung::Restart { Position::START } else { self.transcript.position };
+        if rung == Rung::Restart {
+            self.transcript.reasoning.clear();
+        }
+        self.transcript.text.truncate(keep);
+        let (offset, reasoning_offset) = (self.transcript.text.len() as u64, self.transcript.reasoning.len() as u64);
+        let worker = self.bench.node_id.to_string();
+        self.pending = vec![Entry::Own(Own { worker, rung, base, offset, reasoning_offset, attempt: self.attempt })];
+        self.batch = Batch::behind(offset, reasoning_offset);
+        if rung != Rung::Start {
+            self.bench.metrics.takeover(rung);
+        }
+    }
+
+    fn token(&mut self, channel: Channel, token: &str) -> Option<End> {
+        self.first_token_ms.get_or_insert_with(|| Time::now().since_ms(self.message.created_at));
+        match channel {
+            Channel::Text => self.transcript.text.push_str(token),
+            Channel::Reasoning => self.transcript.reasoning.push_str(token),
+        }
+        self.batch.push(channel, token);
+        let bytes = self.transcript.text.len() + self.transcript.reasoning.len();
+        let max = self.bench.config.answer_bytes_max;
+        (bytes > max).then(|| {
+            let message = format!("the answer has more than {max} bytes");
+            End::Failed(Failure { code: "too_long".to_owned(), message })
+        })
+    }
+
+    /// Writes the end, or gives the lease back.
+    async fn close(mut self, end: End) -> Result<&'static str, Lost> {
+        let (status, finish_reason, error) = match end {
+            End::Released => return self.release().await,
+            End::Finished { reason } => (Status::Completed, Some(reason), None),
+            End::Failed(failure) => (Status::Failed, None, Some(failure)),
+            End::Cancelled => (Status::Cancelled, None, None),
+            End::Interrupted => (Status::Interrupted, None, None),
+        };
+        if status != Status::Interrupted {
+            self.drain_batch().await?;
+        }
+        let outcome = Outcome {
+            status,
+            finish_reason,
+            usage: self.usage,
+            timing: self.first_token_ms.map(|first_token_ms| crate::model::Timing {
+                first_token_ms,
+                total_ms: Time::now().since_ms(self.message.created_at),
+            }),
+            error,
+            length: self.transcript.text.len() as u64,
+            crc32: self.transcript.crc32(),
+        };
+        let message = self.final_message(&outcome);
+        let position = self.writer.finish(&outcome, &message).await?;
+        self.bench.metrics.generation_ended(status);
+        self.announce(position, outcome).await;
+        Ok(status.as_str())
+    }
+
+    async fn drain_batch(&mut self) -> Result<(), Lost> {
+        self.writer.settle().await?;
+        while !self.batch.is_empty() || !self.pending.is_empty() {
+            let mut entries = std::mem::take(&mut self.pending);
+            entries.extend(self.batch.take());
+            self.writer.write(entries);
+            self.writer.settle().await?;
+        }
+        Ok(())
+    }
+
+    async fn release(mut self) -> Result<&'static str, Lost> {
+        // What is on its way is worth a moment: the next owner goes on behind it.
+        if let Ok(lost) = tokio::time::timeout(RELEASE_TIMEOUT, self.drain_batch()).await {
+            lost?;
+        }
+        if let Err(error) = self.bench.backends.generations.release(&self.writer.lease).await {
+            tracing::warn!(generation = %self.writer.lease.generation(), %error, "lease could not be given back");
+        }
+        self.bench.backends.backplane.publish(&Subject::Work(self.message.model.clone().unwrap_or_default()), Hint::Work).await;
+        Ok("released")
+    }
+
+    fn final_message(&self, outcome: &Outcome) -> Message {
+        Message {
+            content: self.transcript.text.clone(),
+            reasoning: Some(self.transcript.reasoning.clone()).filter(|text| !text.is_empty()),
+            status: outcome.status,
+            finish_reason: outcome.finish_reason.clone(),
+            usage: outcome.usage,
+            timing: outcome.timing,
+            error: outcome.error.clone(),
+            ..self.message.clone()
+        }
+    }
+
+    /// Tells the end, more than once: a reader who misses it would wait for the next comparison with the store.
+    async fn announce(self, position: Position, outcome: Outcome) {
+        let generation = self.writer.lease.generation().clone();
+        let subject = Subject::Conversation(generation.conversation());
+        let (backends, user) = (self.bench.backends, self.user);
+        let hint = Hint::Entry { generation: generation.clone(), previous: self.writer.tail(), position, entry: Entry::Fin(outcome) };
+        backends.backplane.publish(&subject, hint).await;
+        let stopped = self.bench.drain.stopped().clone();
+        self.bench.drain.spawn("terminal notice", async move {
+            if let Ok(state) = backends.store.conversation(&user, &generation.conversation()).await {
+                let hint = Hint::Conversation { conversation: state.conversation };
+                backends.backplane.publish(&Subject::User(user), hint).await;
+            }
+            for pause in TERMINAL_REPEATS {
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => {}
+                    () = stopped.cancelled() => return,
+                }
+                let hint = Hint::Tail { generation: generation.clone(), position };
+                backends.backplane.publish(&subject, hint).await;
+            }
+        });
+    }
+}
+
+fn settle_renewal(renewed: Result<crate::backend::Renewed, Error>) -> Result<bool, Lost> {
+    match renewed {
+        Ok(renewed) => Ok(renewed.cancel),
+        Err(Error::Fenced) => Err(Lost::Fenced),
+        Err(Error::Gone | Error::NotFound) => Err(Lost::Gone),
+        // The store is away: what is said meanwhile waits here, within its limit.
+        Err(_) => Ok(false),
+    }
+}
+
+/// A generation whose owners die one after the other may be what kills them.
+fn exhausted(config: &AiConfig, claim: &Claim) -> Option<Failure> {
+    let stalled = claim.attempt > 1 && u128::from(claim.stalled_ms) > config.progress_timeout.as_millis();
+    if claim.attempts_without_progress <= config.attempts_max && !stalled {
+        return None;
+    }
+    let message = format!("given up after {} attempts without progress", claim.attempts_without_progress);
+    Some(Failure { code: "attempts_exhausted".to_owned(), message })
+}
