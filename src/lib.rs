@@ -13,4 +13,6 @@ pub mod config;
 pub mod drain;
 pub mod log;
 pub mod model;
+pub mod probes;
 pub mod protocol;
+pub mod telemetry;

@@ -475,7 +475,10 @@ mod tests {
             Export,
             Imported,
         );
-        format!("// Generated from src/protocol.rs by `UPDATE=1 cargo test typescript`. Not edited by hand.\n\n{}", all.join("\n"))
+        format!(
+            "// Generated from src/protocol.rs by `UPDATE=1 cargo test typescript`. Not edited by hand.\n\n{}",
+            all.join("\n")
+        )
     }
 
     #[test]

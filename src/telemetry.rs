@@ -1,0 +1,517 @@
+//! What operators see: log lines and metrics. Knows no role; whoever has a figure reports it by one call, and neither
+//! logs nor labels may ever hold content, a user or a conversation.
+
+mod process;
+
+use std::io::IsTerminal;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::encoding::text;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::{Family, MetricConstructor};
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Metric, Registry};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::LogConfig;
+
+/// Starts writing log lines to standard error. Does nothing when something in this process logs already.
+pub fn init(log: &LogConfig) {
+    let lines = tracing_subscriber::fmt().with_env_filter(EnvFilter::new(&log.level)).with_writer(std::io::stderr);
+    let _ = match log.json {
+        true => lines.json().flatten_event(true).with_span_list(false).try_init(),
+        false => lines.with_ansi(std::io::stderr().is_terminal()).try_init(),
+    };
+    std::panic::set_hook(Box::new(|panic| {
+        // A formatted message may quote what it stumbled over, which may be what somebody wrote; a literal can't.
+        let message = panic.payload().downcast_ref::<&str>().copied().unwrap_or("(not shown)");
+        let location = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(message, location, "a task panicked");
+    }));
+}
+
+/// All figures of one node. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Metrics(Arc<Inner>);
+
+/// How a connection came to what it missed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resume {
+    /// It had everything.
+    Current,
+    /// It got the rest.
+    Deltas,
+    /// It got the whole text anew.
+    Snapshot,
+}
+
+/// When an answer was cancelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CancelPhase {
+    Queued,
+    /// Before its first token.
+    Waiting,
+    Streaming,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Circuit {
+    Closed = 0,
+    /// One request tries it.
+    HalfOpen = 1,
+    Open = 2,
+}
+
+impl Metrics {
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// All of them in the text format of OpenMetrics.
+    #[must_use]
+    pub fn encode(&self) -> String {
+        let mut out = String::new();
+        // Writing into a string doesn't fail.
+        let _ = text::encode_registry(&mut out, &self.0.registry);
+        let _ = text::encode_registry(&mut out, &self.0.process);
+        let _ = text::encode_eof(&mut out);
+        out
+    }
+}
+
+/// Gateway.
+impl Metrics {
+    pub fn ws_opened(&self) {
+        self.0.gateway.connections.inc();
+    }
+
+    /// To be called once for each [`Self::ws_opened`].
+    pub fn ws_closed(&self, code: u16) {
+        self.0.gateway.connections.dec();
+        self.0.gateway.closed.get_or_create(&[("code", code.to_string())]).inc();
+    }
+
+    /// An upgrade that was refused. `reason` is one of few words.
+    pub fn ws_rejected(&self, reason: &'static str) {
+        self.0.gateway.rejected.get_or_create(&[("reason", reason.to_owned())]).inc();
+    }
+
+    pub fn ws_resumed(&self, resume: Resume) {
+        let result = match resume {
+            Resume::Current => "current",
+            Resume::Deltas => "deltas",
+            Resume::Snapshot => "snapshot",
+        };
+        self.0.gateway.resumes.get_or_create(&[("result", result.to_owned())]).inc();
+    }
+
+    /// A connection whose outbox is full.
+    pub fn ws_lagging(&self) {
+        self.0.gateway.lagging.inc();
+    }
+
+    /// `route` is the pattern, never the path: a path holds ids.
+    pub fn http_request(&self, route: &str, method: &str, status: u16, took: Duration) {
+        let labels = [("route", route.to_owned()), ("method", method.to_owned()), ("status", status.to_string())];
+        self.0.gateway.requests.get_or_create(&labels).inc();
+        self.0.gateway.request_seconds.observe(took.as_secs_f64());
+    }
+
+    pub fn rate_limited(&self, scope: &'static str) {
+        self.0.gateway.rate_limited.get_or_create(&[("scope", scope.to_owned())]).inc();
+    }
+
+    /// From accepting a question to writing the first delta of its answer to a socket.
+    pub fn first_token(&self, took: Duration) {
+        self.0.answers.first_token.observe(took.as_secs_f64());
+    }
+
+    /// From appending a delta to writing it to a socket.
+    pub fn delivered(&self, took: Duration) {
+        self.0.answers.delivery.observe(took.as_secs_f64());
+    }
+
+    /// A hint was missing or out of order, so the log was read.
+    pub fn gap_filled(&self) {
+        self.0.answers.gap_fills.inc();
+    }
+
+    /// A reader was told to drop text.
+    pub fn rewound(&self) {
+        self.0.answers.rewinds.inc();
+    }
+}
+
+/// Workers.
+impl Metrics {
+    /// To be followed by one [`Self::generation_ended`] or [`Self::generation_left`].
+    pub fn generation_started(&self) {
+        self.0.answers.active.inc();
+    }
+
+    /// `outcome` is the wire word of the final status.
+    pub fn generation_ended(&self, outcome: &str) {
+        self.0.answers.active.dec();
+        self.0.answers.ended.get_or_create(&[("outcome", outcome.to_owned())]).inc();
+    }
+
+    /// Released, or lost to another owner: not the end of it.
+    pub fn generation_left(&self) {
+        self.0.answers.active.dec();
+    }
+
+    /// From the request to the end of the upstream's connection (or of the queued answer).
+    pub fn cancelled(&self, phase: CancelPhase, took: Duration) {
+        let phase = match phase {
+            CancelPhase::Queued => "queued",
+            CancelPhase::Waiting => "waiting",
+            CancelPhase::Streaming => "streaming",
+        };
+        self.0.answers.cancel.get_or_create(&[("phase", phase.to_owned())]).observe(took.as_secs_f64());
+    }
+
+    /// `rung` says how the new owner goes on: prefill, continue, restart.
+    pub fn takeover(&self, rung: &'static str) {
+        self.0.answers.takeovers.get_or_create(&[("rung", rung.to_owned())]).inc();
+    }
+
+    /// How many generations wait, for each model that has any.
+    pub fn work_waiting(&self, waiting: &[(String, u64)]) {
+        let gauge = &self.0.workers.waiting;
+        gauge.clear();
+        for (model, count) in waiting {
+            gauge.get_or_create(&[("model", model.clone())]).set(int(*count));
+        }
+    }
+
+    /// From submission to the first claim.
+    pub fn work_waited(&self, took: Duration) {
+        self.0.workers.wait.observe(took.as_secs_f64());
+    }
+
+    pub fn worker_load(&self, running: usize, capacity: usize) {
+        self.0.workers.running.set(int(running));
+        self.0.workers.capacity.set(int(capacity));
+    }
+
+    /// `reason` is an error code of the protocol.
+    pub fn retried(&self, reason: &str) {
+        self.0.workers.retries.get_or_create(&[("reason", reason.to_owned())]).inc();
+    }
+
+    /// The names of two upstreams, as in [`Self::circuit`].
+    pub fn fell_back(&self, from: &str, to: &str) {
+        self.0.workers.fallbacks.get_or_create(&[("from", from.to_owned()), ("to", to.to_owned())]).inc();
+    }
+
+    /// `upstream` is a name without credentials, such as its host.
+    pub fn circuit(&self, upstream: &str, circuit: Circuit) {
+        self.0.workers.circuits.get_or_create(&[("upstream", upstream.to_owned())]).set(circuit as i64);
+    }
+
+    /// `status` is that of HTTP, or an error code where none came.
+    pub fn upstream_request(&self, provider: &str, model: &str, status: &str) {
+        let labels = [("provider", provider.to_owned()), ("model", model.to_owned()), ("status", status.to_owned())];
+        self.0.workers.upstream_requests.get_or_create(&labels).inc();
+    }
+}
+
+/// Infrastructure.
+impl Metrics {
+    pub fn store_call(&self, op: &'static str, took: Duration) {
+        self.0.infrastructure.store.get_or_create(&[("op", op.to_owned())]).observe(took.as_secs_f64());
+    }
+
+    pub fn store_failed(&self) {
+        self.0.infrastructure.store_errors.inc();
+    }
+
+    pub fn backplane_connected(&self, connected: bool) {
+        self.0.infrastructure.backplane_connected.set(i64::from(connected));
+    }
+
+    pub fn backplane_dropped(&self, hints: u64) {
+        self.0.infrastructure.backplane_dropped.inc_by(hints);
+    }
+
+    pub fn draining(&self) {
+        self.0.infrastructure.draining.set(1);
+    }
+}
+
+#[derive(Debug)]
+struct Inner {
+    registry: Registry,
+    /// Figures whose usual names carry no prefix of ours.
+    process: Registry,
+    gateway: Gateway,
+    answers: Answers,
+    workers: Workers,
+    infrastructure: Infrastructure,
+}
+
+impl Default for Inner {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("chatnode");
+        let mut process = Registry::default();
+        process.register_collector(Box::new(process::Process::started_now()));
+        Self {
+            gateway: Gateway::register(&mut registry),
+            answers: Answers::register(&mut registry),
+            workers: Workers::register(&mut registry),
+            infrastructure: Infrastructure::register(&mut registry),
+            registry,
+            process,
+        }
+    }
+}
+
+type Labels<const N: usize> = [(&'static str, String); N];
+type Counters<const N: usize> = Family<Labels<N>, Counter>;
+type Gauges<const N: usize> = Family<Labels<N>, Gauge>;
+type Histograms<const N: usize> = Family<Labels<N>, Histogram, Buckets>;
+
+#[derive(Debug)]
+struct Gateway {
+    connections: Gauge,
+    closed: Counters<1>,
+    rejected: Counters<1>,
+    resumes: Counters<1>,
+    lagging: Counter,
+    requests: Counters<3>,
+    request_seconds: Histogram,
+    rate_limited: Counters<1>,
+}
+
+impl Gateway {
+    fn register(to: &mut Registry) -> Self {
+        Self {
+            connections: add(to, "ws_connections", "Open WebSockets"),
+            closed: add(to, "ws_closed", "WebSockets that ended, by close code"),
+            rejected: add(to, "ws_rejected", "Upgrades that were refused"),
+            resumes: add(to, "ws_resumes", "Generations that a subscriber named as known, by what it missed"),
+            lagging: add(to, "ws_lagging", "Times a connection's outbox was full"),
+            requests: add(to, "http_requests", "Answered requests"),
+            request_seconds: timer(to, "http_request_duration_seconds", "From request to answer, streams up to their start"),
+            rate_limited: add(to, "rate_limited", "Frames and requests over a limit"),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Answers {
+    active: Gauge,
+    ended: Counters<1>,
+    first_token: Histogram,
+    delivery: Histogram,
+    cancel: Histograms<1>,
+    takeovers: Counters<1>,
+    gap_fills: Counter,
+    rewinds: Counter,
+}
+
+impl Answers {
+    fn register(to: &mut Registry) -> Self {
+        Self {
+            active: add(to, "generations_active", "Answers that this node writes"),
+            ended: add(to, "generations", "Answers that ended on this node"),
+            first_token: timer(to, "first_token_seconds", "From the question to the first delta on a socket"),
+            delivery: timer(to, "delivery_seconds", "From append to socket"),
+            cancel: timers(to, "cancel_seconds", "From the request to the end of the upstream's connection"),
+            takeovers: add(to, "takeovers", "Answers that this node went on with after another owner"),
+            gap_fills: add(to, "gap_fills", "Reads of a log because a hint was missing"),
+            rewinds: add(to, "rewinds", "Times readers had to drop text"),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Workers {
+    waiting: Gauges<1>,
+    wait: Histogram,
+    running: Gauge,
+    capacity: Gauge,
+    retries: Counters<1>,
+    fallbacks: Counters<2>,
+    circuits: Gauges<1>,
+    upstream_requests: Counters<3>,
+}
+
+impl Workers {
+    fn register(to: &mut Registry) -> Self {
+        Self {
+            waiting: add(to, "work_waiting", "Answers that wait for a worker"),
+            wait: timer(to, "work_wait_seconds", "From the question to the first claim"),
+            running: add(to, "worker_running", "Answers that this worker runs"),
+            capacity: add(to, "worker_capacity", "Answers that this worker runs at most"),
+            retries: add(to, "retries", "Upstream requests that were repeated"),
+            fallbacks: add(to, "fallbacks", "Times the next upstream was asked"),
+            circuits: add(to, "circuit_state", "0 closed, 1 trying, 2 open"),
+            upstream_requests: add(to, "upstream_requests", "Requests to model providers"),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Infrastructure {
+    store: Histograms<1>,
+    store_errors: Counter,
+    backplane_connected: Gauge,
+    backplane_dropped: Counter,
+    draining: Gauge,
+}
+
+impl Infrastructure {
+    fn register(to: &mut Registry) -> Self {
+        let build: Gauges<1> = add(to, "build_info", "The version, as a label");
+        build.get_or_create(&[("version", env!("CARGO_PKG_VERSION").to_owned())]).set(1);
+        Self {
+            store: timers(to, "store_seconds", "Calls of the store"),
+            store_errors: add(to, "store_errors", "Calls of the store that failed"),
+            backplane_connected: add(to, "backplane_connected", "1 while hints can come from other nodes"),
+            backplane_dropped: add(to, "backplane_dropped", "Hints that were not taken fast enough"),
+            draining: add(to, "draining", "1 while this node takes nothing new"),
+        }
+    }
+}
+
+/// Registers a metric. The format adds `_total` to the name of a counter.
+fn add<M: Metric + Clone + Default>(to: &mut Registry, name: &str, help: &str) -> M {
+    let metric = M::default();
+    to.register(name, help, metric.clone());
+    metric
+}
+
+fn timer(to: &mut Registry, name: &str, help: &str) -> Histogram {
+    let timer = Buckets.new_metric();
+    to.register(name, help, timer.clone());
+    timer
+}
+
+fn timers(to: &mut Registry, name: &str, help: &str) -> Histograms<1> {
+    let timers = Histograms::new_with_constructor(Buckets);
+    to.register(name, help, timers.clone());
+    timers
+}
+
+/// Seconds, from a tenth of a millisecond (an append in memory) to a minute (a slow first token).
+#[derive(Clone, Copy, Debug)]
+struct Buckets;
+
+impl MetricConstructor<Histogram> for Buckets {
+    fn new_metric(&self) -> Histogram {
+        let mut bounds = Vec::new();
+        for decade in [1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0] {
+            bounds.extend([decade, decade * 2.5, decade * 5.0]);
+        }
+        Histogram::new(bounds)
+    }
+}
+
+fn int(number: impl TryInto<i64>) -> i64 {
+    number.try_into().unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reports one of everything.
+    fn full() -> Metrics {
+        let (metrics, took) = (Metrics::new(), Duration::from_millis(3));
+        metrics.ws_opened();
+        metrics.ws_opened();
+        metrics.ws_closed(4400);
+        metrics.ws_rejected("origin");
+        metrics.ws_resumed(Resume::Deltas);
+        metrics.ws_lagging();
+        metrics.http_request("/api/models", "GET", 200, took);
+        metrics.rate_limited("connection");
+        metrics.first_token(took);
+        metrics.delivered(took);
+        metrics.gap_filled();
+        metrics.rewound();
+        metrics.generation_started();
+        metrics.generation_ended("completed");
+        metrics.cancelled(CancelPhase::Waiting, took);
+        metrics.takeover("prefill");
+        metrics.work_waiting(&[("a".to_owned(), 2)]);
+        metrics.work_waited(took);
+        metrics.worker_load(1, 64);
+        metrics.retried("connect_timeout");
+        metrics.fell_back("one", "two");
+        metrics.circuit("one", Circuit::Open);
+        metrics.upstream_request("openai", "a", "200");
+        metrics.store_call("append", took);
+        metrics.store_failed();
+        metrics.backplane_connected(true);
+        metrics.backplane_dropped(3);
+        metrics.draining();
+        metrics
+    }
+
+    #[test]
+    fn every_figure_has_its_documented_name() {
+        let text = full().encode();
+        for line in [
+            "chatnode_ws_connections 1",
+            "chatnode_ws_closed_total{code=\"4400\"} 1",
+            "chatnode_ws_rejected_total{reason=\"origin\"} 1",
+            "chatnode_ws_resumes_total{result=\"deltas\"} 1",
+            "chatnode_ws_lagging_total 1",
+            "chatnode_http_requests_total{route=\"/api/models\",method=\"GET\",status=\"200\"} 1",
+            "chatnode_http_request_duration_seconds_count 1",
+            "chatnode_rate_limited_total{scope=\"connection\"} 1",
+            "chatnode_generations_active 0",
+            "chatnode_generations_total{outcome=\"completed\"} 1",
+            "chatnode_first_token_seconds_bucket{le=\"0.005\"} 1",
+            "chatnode_delivery_seconds_count 1",
+            "chatnode_cancel_seconds_count{phase=\"waiting\"} 1",
+            "chatnode_takeovers_total{rung=\"prefill\"} 1",
+            "chatnode_gap_fills_total 1",
+            "chatnode_rewinds_total 1",
+            "chatnode_work_waiting{model=\"a\"} 2",
+            "chatnode_work_wait_seconds_count 1",
+            "chatnode_worker_running 1",
+            "chatnode_worker_capacity 64",
+            "chatnode_retries_total{reason=\"connect_timeout\"} 1",
+            "chatnode_fallbacks_total{from=\"one\",to=\"two\"} 1",
+            "chatnode_circuit_state{upstream=\"one\"} 2",
+            "chatnode_upstream_requests_total{provider=\"openai\",model=\"a\",status=\"200\"} 1",
+            "chatnode_store_seconds_count{op=\"append\"} 1",
+            "chatnode_store_errors_total 1",
+            "chatnode_backplane_connected 1",
+            "chatnode_backplane_dropped_total 3",
+            concat!("chatnode_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
+            "chatnode_draining 1",
+        ] {
+            assert!(text.lines().any(|known| known == line), "{line} is missing in\n{text}");
+        }
+        assert!(text.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn the_process_tells_about_itself_on_linux() {
+        let text = full().encode();
+        let value = |name: &str| -> f64 {
+            let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{name} in\n{text}"));
+            line.rsplit_once(' ').unwrap().1.parse().unwrap()
+        };
+        if cfg!(target_os = "linux") {
+            assert!(value("process_resident_memory_bytes ") > 1e6);
+            assert!(value("process_open_fds ") >= 3.0);
+            assert!(value("process_cpu_seconds_total ") >= 0.0);
+        }
+        assert!(value("process_start_time_seconds ") > 1.7e9);
+    }
+
+    #[test]
+    fn a_model_without_waiting_work_leaves_the_list() {
+        let metrics = full();
+        metrics.work_waiting(&[]);
+        assert!(!metrics.encode().contains("chatnode_work_waiting{"));
+    }
+}
