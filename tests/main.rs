@@ -1,1 +1,4 @@
+//! All integration tests in one binary: one link, and servers that are started once.
+#![expect(clippy::disallowed_methods, reason = "a test spawns its actors itself and waits for them")]
 
+mod conformance;

@@ -1,0 +1,1 @@
+//! The suite on the embedded world, in memory and on a file.
