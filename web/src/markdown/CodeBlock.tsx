@@ -13,7 +13,6 @@ export const CodeBlock = memo(function CodeBlock(props: { text: string; language
         <span>{language || t("code")}</span>
         <CopyButton text={text} label={t("copyCode")} />
       </figcaption>
-      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: code that scrolls must be reachable by keyboard */}
       <pre tabIndex={0}>
         <code>{parts ? parts.map(draw) : text}</code>
       </pre>

@@ -113,7 +113,6 @@ function Table({ token }: { token: Tokens.Table }) {
     </Tag>
   );
   return (
-    // biome-ignore lint/a11y/noNoninteractiveTabindex: a region that scrolls must be reachable by keyboard
     <section className="table-scroll" tabIndex={0} aria-label={t("table")}>
       <table>
         <thead>

@@ -1,4 +1,4 @@
-import { Lexer, Marked, type Token, type TokenizerExtension, type Tokens } from "marked";
+import { defaults, Lexer, type Token, type TokenizerExtension, type Tokens } from "marked";
 
 /** GFM plus LaTeX, as a list of block tokens. Nothing here makes HTML. */
 
@@ -54,7 +54,19 @@ function indexOr(src: string, pattern: RegExp): number | undefined {
   return found[0].startsWith("\n") ? found.index + 1 : found.index;
 }
 
-const options = new Marked({ gfm: true, extensions: [blockMath, inlineMath] as never }).defaults;
+/** What `Marked` would make of the two extensions. Written out, its parser and renderer stay out of the page. */
+const options = {
+  ...defaults,
+  gfm: true,
+  extensions: {
+    renderers: {},
+    childTokens: {},
+    block: [blockMath.tokenizer],
+    inline: [inlineMath.tokenizer],
+    startBlock: [blockMath.start as (src: string) => number | undefined],
+    startInline: [inlineMath.start as (src: string) => number | undefined],
+  },
+};
 
 /** Lines longer than this are no prose; the inline rules would take seconds over them. */
 const LINE_MAX = 20_000;

@@ -1,0 +1,67 @@
+import { lazy, Suspense, useMemo, useState } from "react";
+import { createI18n, I18nContext } from "../i18n/i18n";
+import { useApp } from "../store/react";
+import { Announcer } from "./Announcer";
+import { useAppearance } from "./appearance";
+import { ChatPage } from "./ChatPage";
+import { NoticeBar } from "./NoticeBar";
+import { Sidebar } from "./Sidebar";
+import { useShortcuts } from "./shortcuts";
+
+const ClusterPage = lazy(() => import("./ClusterPage"));
+const Settings = lazy(() => import("./Settings"));
+const Shortcuts = lazy(() => import("./Shortcuts"));
+
+export type DialogName = "settings" | "shortcuts";
+
+export function App() {
+  const { preferences, language, setPreferences } = useAppearance();
+  const i18n = useMemo(() => createI18n(language), [language]);
+  const route = useApp(state => state.route);
+  const [dialog, setDialog] = useState<DialogName | null>(null);
+  const [drawer, setDrawer] = useState(false);
+  const toggleSidebar = () => {
+    if (matchMedia(NARROW).matches) setDrawer(open => !open);
+    else setPreferences({ sidebar: !preferences.sidebar });
+  };
+  useShortcuts({ toggleSidebar, showHelp: () => setDialog("shortcuts") });
+  return (
+    <I18nContext value={i18n}>
+      <div
+        className="app"
+        data-sidebar={preferences.sidebar ? "open" : "closed"}
+        data-drawer={drawer ? "open" : "closed"}
+      >
+        <Sidebar
+          drawer={drawer}
+          wide={preferences.sidebar}
+          onToggle={toggleSidebar}
+          onLeave={() => setDrawer(false)}
+          onDialog={setDialog}
+        />
+        {route.page === "cluster" ? (
+          <Suspense fallback={<main className="page" />}>
+            <ClusterPage onToggleSidebar={toggleSidebar} />
+          </Suspense>
+        ) : (
+          <ChatPage
+            key={route.conversation ?? "new"}
+            conversation={route.conversation}
+            onToggleSidebar={toggleSidebar}
+          />
+        )}
+      </div>
+      <NoticeBar />
+      <Announcer />
+      <Suspense>
+        {dialog === "settings" && (
+          <Settings preferences={preferences} onChange={setPreferences} onClose={() => setDialog(null)} />
+        )}
+        {dialog === "shortcuts" && <Shortcuts onClose={() => setDialog(null)} />}
+      </Suspense>
+    </I18nContext>
+  );
+}
+
+/** Below this the list is a drawer above the page. The same width stands in layout.css. */
+export const NARROW = "(max-width: 800px)";

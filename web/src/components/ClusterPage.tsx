@@ -1,0 +1,186 @@
+import { useEffect, useState } from "react";
+import { ApiError } from "../api";
+import { useI18n } from "../i18n/i18n";
+import type { ClusterView, NodeInfo } from "../protocol.gen";
+import { useStore } from "../store/react";
+import "../styles/cluster.css";
+import { Header } from "./Header";
+
+const REFRESH_MS = 1_500;
+/** A node that has not been heard for longer than this is shown as silent. */
+const SILENT_MS = 6_000;
+
+type Seen = { readonly view: ClusterView | null; readonly error: string | null; readonly at: number };
+
+export default function ClusterPage({ onToggleSidebar }: { onToggleSidebar: () => void }) {
+  const { t, error, number } = useI18n();
+  const { view, error: problem, at } = useCluster();
+  const nodes = view?.nodes ?? [];
+  const gateways = nodes.filter(node => node.roles.includes("gateway"));
+  const workers = nodes.filter(node => node.roles.includes("ai"));
+  const alone = nodes.length === 1;
+  return (
+    <main className="page">
+      <Header title={t("clusterTitle")} onToggleSidebar={onToggleSidebar} />
+      <div className="cluster">
+        {problem !== null && (
+          <p className="ending" data-kind="failed" role="alert">
+            {problem === "unauthorized" || problem === "forbidden" ? t("clusterForbidden") : error(problem)}
+          </p>
+        )}
+        {view !== null && (
+          <>
+            <p className="cluster-summary">
+              {alone ? t("clusterOne") : t("clusterNodes", { count: nodes.length })}
+              {" · "}
+              {t("clusterConnections", { count: number(sum(gateways, node => node.connections)) })}
+              {" · "}
+              {t("clusterRunning", {
+                running: number(sum(workers, node => node.running)),
+                capacity: number(sum(workers, node => node.capacity)),
+              })}
+            </p>
+            <div className="cluster-picture">
+              <Column title={t("clusterGateways")}>
+                {gateways.map(node => (
+                  <NodeCard key={node.id} node={node} as="gateway" here={node.id === view.node} at={at} />
+                ))}
+              </Column>
+              <Flow running={sum(workers, node => node.running)} />
+              <Column title={t("clusterWorkers")}>
+                {workers.map(node => (
+                  <NodeCard key={node.id} node={node} as="ai" here={false} at={at} />
+                ))}
+              </Column>
+            </div>
+            <section className="cluster-queue" aria-label={t("clusterQueue")}>
+              <h2>{t("clusterQueue")}</h2>
+              {view.waiting.every(line => line.count === 0) && <p>{t("clusterQueueEmpty")}</p>}
+              <ul>
+                {view.waiting
+                  .filter(line => line.count > 0)
+                  .map(line => (
+                    <li key={line.model}>
+                      <span>{line.model}</span>
+                      <span
+                        className="queue-bar"
+                        style={{ "--count": Math.min(line.count, 50) } as React.CSSProperties}
+                      />
+                      <strong>{number(line.count)}</strong>
+                    </li>
+                  ))}
+              </ul>
+            </section>
+          </>
+        )}
+      </div>
+    </main>
+  );
+}
+
+function sum(nodes: readonly NodeInfo[], of: (node: NodeInfo) => number): number {
+  return nodes.reduce((total, node) => total + of(node), 0);
+}
+
+function Column({ title, children }: { title: string; children: React.ReactNode }) {
+  return (
+    <section className="cluster-column" aria-label={title}>
+      <h2>{title}</h2>
+      {children}
+    </section>
+  );
+}
+
+interface CardProps {
+  readonly node: NodeInfo;
+  readonly as: "gateway" | "ai";
+  readonly here: boolean;
+  readonly at: number;
+}
+
+function NodeCard({ node, as: role, here, at }: CardProps) {
+  const { t, number, duration } = useI18n();
+  const silent = at - Date.parse(node.seen_at);
+  const state = silent > SILENT_MS ? "silent" : node.draining ? "draining" : "up";
+  const load = role === "ai" && node.capacity > 0 ? Math.min(1, node.running / node.capacity) : 0;
+  return (
+    <article className="node" data-state={state}>
+      <header>
+        <span className="node-dot" aria-hidden="true" />
+        <h3>{node.id}</h3>
+        {here && <span className="node-tag">{t("clusterYou")}</span>}
+        {state === "draining" && <span className="node-tag warn">{t("clusterDraining")}</span>}
+        {state === "silent" && (
+          <span className="node-tag warn">{t("clusterSilent", { time: duration(silent) })}</span>
+        )}
+      </header>
+      <p className="node-load">
+        {role === "gateway"
+          ? t("clusterConnections", { count: number(node.connections) })
+          : t("clusterRunning", { running: number(node.running), capacity: number(node.capacity) })}
+      </p>
+      {role === "ai" && (
+        <div className="node-bar" aria-hidden="true">
+          <span style={{ transform: `scaleX(${load})` }} />
+        </div>
+      )}
+      {role === "ai" && node.models.length > 0 && (
+        <p className="node-models">
+          {node.models
+            .map(model => (model.demo ? `${model.name} (${t("demoModel")})` : model.name))
+            .join(", ")}
+        </p>
+      )}
+      <p className="node-meta">
+        {node.version} · {t("clusterUp", { time: duration(Math.max(0, at - Date.parse(node.started_at))) })}
+      </p>
+    </article>
+  );
+}
+
+/** Tokens on their way: as many streams as answers are being written, up to what the eye can count. */
+function Flow({ running }: { running: number }) {
+  const lines = Math.min(running, 8);
+  return (
+    <svg className="flow" viewBox="0 0 100 100" preserveAspectRatio="none" aria-hidden="true">
+      <line className="flow-rest" x1="0" y1="50" x2="100" y2="50" />
+      {Array.from({ length: lines }, (_, i) => {
+        const y = lines === 1 ? 50 : 10 + (80 * i) / (lines - 1);
+        return (
+          <path
+            key={i}
+            className="flow-line"
+            d={`M100 50 Q 50 ${y} 0 50`}
+            style={{ animationDelay: `${-i * 170}ms` }}
+          />
+        );
+      })}
+    </svg>
+  );
+}
+
+function useCluster(): Seen {
+  const store = useStore();
+  const [seen, setSeen] = useState<Seen>({ view: null, error: null, at: Date.now() });
+  useEffect(() => {
+    const abort = new AbortController();
+    const look = async () => {
+      if (document.visibilityState !== "visible") return;
+      try {
+        const view = await store.cluster(abort.signal);
+        setSeen({ view, error: null, at: Date.now() });
+      } catch (problem) {
+        if (abort.signal.aborted) return;
+        const code = problem instanceof ApiError ? problem.code : "unavailable";
+        setSeen(before => ({ ...before, error: code, at: Date.now() }));
+      }
+    };
+    void look();
+    const timer = setInterval(look, REFRESH_MS);
+    return () => {
+      clearInterval(timer);
+      abort.abort();
+    };
+  }, [store]);
+  return seen;
+}

@@ -1,0 +1,101 @@
+import { memo, useRef, useState } from "react";
+import { useI18n } from "../i18n/i18n";
+import type { Conversation } from "../protocol.gen";
+import { useStore } from "../store/react";
+import { Menu, MenuItem, MenuLink } from "./Menu";
+
+interface Props {
+  readonly conversation: Conversation;
+  readonly open: boolean;
+  readonly onOpen: (conversation: string) => void;
+}
+
+export const ConversationRow = memo(function ConversationRow({ conversation, open, onOpen }: Props) {
+  const { t } = useI18n();
+  const store = useStore();
+  const [renaming, setRenaming] = useState(false);
+  const title = conversation.title || t("untitled");
+  const { id, pinned } = conversation;
+  if (renaming) {
+    return (
+      <li className="row">
+        <Rename
+          title={conversation.title}
+          onDone={name => {
+            setRenaming(false);
+            if (name !== null && name !== conversation.title) void store.change(id, { title: name });
+          }}
+        />
+      </li>
+    );
+  }
+  return (
+    <li className="row" data-open={open}>
+      <a
+        href={`#/c/${id}`}
+        aria-current={open ? "page" : undefined}
+        title={title}
+        onClick={event => {
+          if (event.metaKey || event.ctrlKey || event.shiftKey) return;
+          event.preventDefault();
+          onOpen(id);
+        }}
+        onDoubleClick={() => setRenaming(true)}
+      >
+        <span className="row-title">{title}</span>
+        {conversation.generating && (
+          <span className="live-dot" role="img" aria-label={t("generatingDot")} title={t("generatingDot")} />
+        )}
+      </a>
+      <Menu label={t("conversationMenu", { title })} icon="more">
+        <MenuItem icon="pin" onChoose={() => void store.change(id, { pinned: !pinned })}>
+          {pinned ? t("unpin") : t("pin")}
+        </MenuItem>
+        <MenuItem icon="edit" onChoose={() => setRenaming(true)}>
+          {t("rename")}
+        </MenuItem>
+        <MenuLink icon="download" href={store.exportAddress(id, "markdown")}>
+          {t("exportMarkdown")}
+        </MenuLink>
+        <MenuLink icon="download" href={store.exportAddress(id, "json")}>
+          {t("exportJson")}
+        </MenuLink>
+        <MenuItem icon="trash" danger onChoose={() => store.remove(id)}>
+          {t("delete")}
+        </MenuItem>
+      </Menu>
+    </li>
+  );
+});
+
+/** `null`: left as it was. */
+function Rename({ title, onDone }: { title: string; onDone: (name: string | null) => void }) {
+  const { t } = useI18n();
+  const over = useRef(false);
+  const done = (name: string | null) => {
+    if (over.current) return;
+    over.current = true;
+    onDone(name === null || name.trim() === "" ? null : name.trim());
+  };
+  return (
+    <input
+      className="rename"
+      defaultValue={title}
+      aria-label={t("titleField")}
+      maxLength={200}
+      // biome-ignore lint/a11y/noAutofocus: it takes the place of what was just activated
+      autoFocus
+      onFocus={event => event.target.select()}
+      onBlur={event => done(event.target.value)}
+      onKeyDown={event => {
+        if (event.nativeEvent.isComposing || event.keyCode === 229) return;
+        if (event.key === "Enter") done(event.currentTarget.value);
+        if (event.key === "Escape") {
+          event.stopPropagation();
+          event.preventDefault();
+          done(null);
+        }
+      }}
+    />
+  );
+}

@@ -1,0 +1,60 @@
+import type { Pending } from "../chat/state";
+import { useI18n } from "../i18n/i18n";
+import { saveDraft } from "../store/preferences";
+import { useApp, useStore } from "../store/react";
+import { DRAFT_EVENT } from "./Composer";
+
+/** What is on its way to the server, or was refused by it. */
+export function PendingItem({ pending }: { pending: Pending }) {
+  const { t, error } = useI18n();
+  const store = useStore();
+  const online = useApp(state => state.link.phase === "online");
+  const takeBack = () => {
+    store.discardPending(pending.request_id);
+    if (pending.kind !== "send") return;
+    saveDraft(pending.conversation, pending.content);
+    document.dispatchEvent(new Event(DRAFT_EVENT));
+  };
+  return (
+    <>
+      {pending.kind === "send" && (
+        <article className="message question" data-pending="true">
+          <h2 className="visually-hidden">{t("you")}</h2>
+          <div className="bubble">{pending.content}</div>
+        </article>
+      )}
+      <div className="message answer" data-pending="true">
+        {pending.error === null ? (
+          <p className="progress">
+            <span className="dots" aria-hidden="true">
+              <span />
+              <span />
+              <span />
+            </span>{" "}
+            {online ? t("sending") : t("sendingOffline")}
+          </p>
+        ) : (
+          <div className="ending" data-kind="failed" role="alert">
+            <p>
+              <strong>{t("sendFailed")}.</strong> {error(pending.error.code)}
+            </p>
+            <p className="ending-detail">{pending.error.message}</p>
+            <div className="ending-buttons">
+              <button
+                type="button"
+                className="secondary"
+                onClick={() => store.retryPending(pending.request_id)}
+              >
+                {t("retry")}
+              </button>
+              <button type="button" className="secondary" onClick={takeBack}>
+                {pending.kind === "send" ? t("editAgain") : t("discard")}
+              </button>
+            </div>
+          </div>
+        )}
+        <div className="actions" />
+      </div>
+    </>
+  );
+}

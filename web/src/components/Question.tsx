@@ -1,0 +1,110 @@
+import { memo, useEffect, useState } from "react";
+import { useI18n } from "../i18n/i18n";
+import { CopyButton } from "../markdown/CodeBlock";
+import type { Message } from "../protocol.gen";
+import { Branches } from "./Branches";
+import { Icon } from "./Icon";
+import { EDIT_LAST_EVENT } from "./shortcuts";
+
+interface Props {
+  readonly message: Message;
+  readonly last: boolean;
+  readonly onSend: (content: string, parent?: string | null) => void;
+}
+
+export const Question = memo(function Question({ message, onSend }: Props) {
+  const { t } = useI18n();
+  const [editing, setEditing] = useState(false);
+  useEffect(() => {
+    const onEdit = (event: Event) => {
+      if ((event as CustomEvent<string>).detail === message.id) setEditing(true);
+    };
+    document.addEventListener(EDIT_LAST_EVENT, onEdit);
+    return () => document.removeEventListener(EDIT_LAST_EVENT, onEdit);
+  }, [message.id]);
+  return (
+    <article className="message question" data-message={message.id} data-editing={editing}>
+      <h2 className="visually-hidden">{t("you")}</h2>
+      {editing ? (
+        <Editor
+          content={message.content}
+          onCancel={() => setEditing(false)}
+          onSend={content => {
+            setEditing(false);
+            onSend(content, message.parent);
+          }}
+        />
+      ) : (
+        <>
+          <div className="bubble">{message.content}</div>
+          <div className="actions">
+            <Branches message={message} />
+            <CopyButton text={message.content} label={t("copyQuestion")}>
+              <Icon name="copy" size={16} />
+            </CopyButton>
+            <button
+              type="button"
+              className="icon-button"
+              aria-label={t("edit")}
+              title={t("edit")}
+              onClick={() => setEditing(true)}
+            >
+              <Icon name="edit" size={16} />
+            </button>
+          </div>
+        </>
+      )}
+    </article>
+  );
+});
+
+interface EditorProps {
+  readonly content: string;
+  readonly onCancel: () => void;
+  readonly onSend: (content: string) => void;
+}
+
+function Editor({ content, onCancel, onSend }: EditorProps) {
+  const { t } = useI18n();
+  const send = (text: string) => {
+    if (text.trim() !== "") onSend(text);
+  };
+  return (
+    <form
+      className="edit-form"
+      onSubmit={event => {
+        event.preventDefault();
+        send(String(new FormData(event.currentTarget).get("content") ?? ""));
+      }}
+    >
+      <textarea
+        name="content"
+        defaultValue={content}
+        aria-label={t("edit")}
+        rows={3}
+        // biome-ignore lint/a11y/noAutofocus: it takes the place of what was just activated
+        autoFocus
+        onFocus={event => event.target.setSelectionRange(content.length, content.length)}
+        onKeyDown={event => {
+          if (event.nativeEvent.isComposing || event.keyCode === 229) return;
+          if (event.key === "Escape") {
+            event.preventDefault();
+            onCancel();
+          }
+          if (event.key === "Enter" && !event.shiftKey) {
+            event.preventDefault();
+            send(event.currentTarget.value);
+          }
+        }}
+      />
+      <div className="edit-buttons">
+        <button type="button" className="secondary" onClick={onCancel}>
+          {t("cancel")}
+        </button>
+        <button type="submit" className="primary">
+          {t("editSend")}
+        </button>
+      </div>
+    </form>
+  );
+}

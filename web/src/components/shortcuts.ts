@@ -1,0 +1,73 @@
+import { useEffect, useRef } from "react";
+import { openGeneration } from "../chat/view";
+import { useStore } from "../store/react";
+import { openConversation } from "../store/route";
+
+/** Element ids that shortcuts lead to. */
+export const COMPOSER_ID = "composer";
+export const SEARCH_ID = "search";
+export const EDIT_LAST_EVENT = "chatnode:edit-last";
+export const BOTTOM_EVENT = "chatnode:bottom";
+
+interface Actions {
+  readonly toggleSidebar: () => void;
+  readonly showHelp: () => void;
+}
+
+/** One place for keys that work everywhere. Letters alone act only outside of text fields. */
+export function useShortcuts(actions: Actions): void {
+  const store = useStore();
+  const latest = useRef(actions);
+  latest.current = actions;
+  useEffect(() => {
+    const stop = (): boolean => {
+      const { chat, route } = store.get();
+      const conversation = openConversation(route);
+      const pending = chat.pending.find(p => p.conversation === conversation && p.error === null);
+      const generation = conversation === null ? null : openGeneration(chat, chat.threads[conversation]);
+      if (generation) store.stop(generation.id);
+      else if (pending) store.stopPending(pending.request_id);
+      return generation !== null || pending !== undefined;
+    };
+    const onKey = (event: KeyboardEvent) => {
+      if (event.defaultPrevented || event.isComposing) return;
+      const typing = event.target instanceof HTMLElement && event.target.matches("input, textarea, select");
+      const command = event.ctrlKey || event.metaKey;
+      const act = (action: () => void) => {
+        event.preventDefault();
+        action();
+      };
+      if (event.key === "Escape") {
+        if (document.querySelector("dialog[open], [popover]:popover-open")) return;
+        if (stop()) event.preventDefault();
+      } else if (command && event.shiftKey && event.key.toLowerCase() === "o") {
+        act(() => {
+          store.go({ page: "chat", conversation: null });
+          focus(COMPOSER_ID);
+        });
+      } else if (command && !event.shiftKey && event.key.toLowerCase() === "k") {
+        act(() => {
+          const field = document.getElementById(SEARCH_ID);
+          if (!field?.checkVisibility({ visibilityProperty: true })) latest.current.toggleSidebar();
+          focus(SEARCH_ID);
+        });
+      } else if (command && !event.shiftKey && event.key.toLowerCase() === "b") {
+        act(latest.current.toggleSidebar);
+      } else if (command && event.key === "End") {
+        act(() => document.dispatchEvent(new Event(BOTTOM_EVENT)));
+      } else if (typing || command || event.altKey) {
+        return;
+      } else if (event.key === "?") {
+        act(latest.current.showHelp);
+      } else if (event.key === "/") {
+        act(() => focus(COMPOSER_ID));
+      }
+    };
+    addEventListener("keydown", onKey);
+    return () => removeEventListener("keydown", onKey);
+  }, [store]);
+}
+
+function focus(id: string): void {
+  requestAnimationFrame(() => document.getElementById(id)?.focus());
+}

@@ -1,0 +1,23 @@
+import { StrictMode } from "react";
+import { createRoot } from "react-dom/client";
+import { App } from "./components/App";
+import { StoreContext } from "./store/react";
+import { createStore } from "./store/store";
+import "./styles/tokens.css";
+import "./styles/controls.css";
+import "./styles/layout.css";
+import "./styles/sidebar.css";
+import "./styles/thread.css";
+import "./styles/markdown.css";
+import "./styles/notices.css";
+
+const root = document.getElementById("root");
+if (root === null) throw new Error("the page has no root");
+
+createRoot(root).render(
+  <StrictMode>
+    <StoreContext value={createStore()}>
+      <App />
+    </StoreContext>
+  </StrictMode>,
+);
