@@ -4,15 +4,17 @@
 //! - [`model`] and [`log`] are the nouns: ids, messages, and the append-only log of one answer. No IO.
 //! - [`protocol`] is the wire contract with browsers and programs.
 //! - [`backend`] is what we need from storage and from other nodes: three traits, an embedded and a cluster world.
-//! - `gateway` serves people, [`ai`] runs models; they meet only through the backend.
-//! - `node` puts one process together from [`config`]; [`drain`] takes it apart in good order.
+//! - [`gateway`] serves people, [`ai`] runs models; they meet only through the backend.
+//! - [`node`] puts one process together from [`config`]; [`drain`] takes it apart in good order.
 
 pub mod ai;
 pub mod backend;
 pub mod config;
 pub mod drain;
+pub mod gateway;
 pub mod log;
 pub mod model;
+pub mod node;
 pub mod probes;
 pub mod protocol;
 pub mod telemetry;

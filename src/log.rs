@@ -32,6 +32,18 @@ pub enum Rung {
     Restart,
 }
 
+impl Rung {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Prefill => "prefill",
+            Self::Continue => "continue",
+            Self::Restart => "restart",
+        }
+    }
+}
+
 /// The first entry of an epoch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Own {

@@ -8,7 +8,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::batch::Batch;
 use super::prompt;
-use super::provider::{Catalog, Model, Request, Step, Steps};
+use super::provider::catalog::Catalog;
+use super::provider::{Model, Request, Step, Steps};
 use super::writer::{Lost, Writer};
 use crate::backend::{Backends, Claim, Error, Hint, Progress, Subject};
 use crate::config::AiConfig;
@@ -34,6 +35,9 @@ pub(super) struct Bench {
     pub(super) drain: Drain,
     pub(super) metrics: Metrics,
 }
+
+/// How a run ends that somebody else goes on with.
+const RELEASED: &str = "released";
 
 /// How the steps of a run came to an end.
 enum End {
@@ -68,7 +72,13 @@ pub(super) async fn run(bench: Bench, claim: Claim) {
     let started = Instant::now();
     let attempt = claim.attempt;
     tracing::info!(%generation, attempt, "generation claimed");
-    match Run::carry_out(bench, claim).await {
+    let metrics = bench.metrics.clone();
+    metrics.generation_started();
+    let outcome = Run::carry_out(bench, claim).await;
+    if matches!(outcome, Err(_) | Ok(RELEASED)) {
+        metrics.generation_left();
+    }
+    match outcome {
         Ok(status) => tracing::info!(%generation, status, ms = started.elapsed().as_millis(), "generation left"),
         Err(Lost::Fenced) => tracing::info!(%generation, "generation has another owner"),
         Err(Lost::Gone) => tracing::info!(%generation, "generation was removed"),
@@ -179,7 +189,7 @@ impl Run {
         self.bench.catalog.find(self.message.model.as_deref().unwrap_or_default())
     }
 
-    async fn tell(&self, progress: Progress) {
+    async fn tell(&mut self, progress: Progress) {
         let generation = self.writer.lease.generation().clone();
         let subject = Subject::Conversation(generation.conversation());
         self.bench.backends.backplane.publish(&subject, Hint::Progress { generation, progress }).await;
@@ -280,7 +290,7 @@ impl Run {
         self.pending = vec![Entry::Own(Own { worker, rung, base, offset, reasoning_offset, attempt: self.attempt })];
         self.batch = Batch::behind(offset, reasoning_offset);
         if rung != Rung::Start {
-            self.bench.metrics.takeover(rung);
+            self.bench.metrics.takeover(rung.as_str());
         }
     }
 
@@ -325,7 +335,7 @@ impl Run {
         };
         let message = self.final_message(&outcome);
         let position = self.writer.finish(&outcome, &message).await?;
-        self.bench.metrics.generation_ended(status);
+        self.bench.metrics.generation_ended(status.as_str());
         self.announce(position, outcome).await;
         Ok(status.as_str())
     }
@@ -350,7 +360,7 @@ impl Run {
             tracing::warn!(generation = %self.writer.lease.generation(), %error, "lease could not be given back");
         }
         self.bench.backends.backplane.publish(&Subject::Work(self.message.model.clone().unwrap_or_default()), Hint::Work).await;
-        Ok("released")
+        Ok(RELEASED)
     }
 
     fn final_message(&self, outcome: &Outcome) -> Message {

@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use futures_util::stream::{self, SelectAll};
 use tokio::sync::Notify;
 
-use super::provider::Catalog;
+use super::provider::catalog::Catalog;
 use super::run::{self, Bench};
 use crate::backend::{Backends, Hints, Subject};
 use crate::config::AiConfig;
@@ -51,6 +51,11 @@ impl Worker {
     pub fn models(&self) -> Vec<ModelInfo> {
         let models = self.bench.catalog.current();
         models.iter().enumerate().map(|(index, model)| ModelInfo { default: index == 0, ..model.info.clone() }).collect()
+    }
+
+    /// Returns when other models are offered than at the time of the call.
+    pub async fn models_changed(&self) {
+        self.bench.catalog.clone().changed().await;
     }
 
     /// Returns when no answer is in the making.

@@ -122,7 +122,7 @@ impl Writer {
         Ok(())
     }
 
-    async fn publish(&self, count: usize) {
+    async fn publish(&mut self, count: usize) {
         let subject = Subject::Conversation(self.lease.generation().conversation());
         let mut previous = self.position(self.stored);
         for (position, entry) in self.written.get(self.stored..count).unwrap_or_default() {
@@ -134,7 +134,7 @@ impl Writer {
     }
 
     /// Tells readers where the log ends, so that they notice what they missed.
-    pub(super) async fn heartbeat(&self) {
+    pub(super) async fn heartbeat(&mut self) {
         let generation = self.lease.generation().clone();
         let subject = Subject::Conversation(generation.conversation());
         let position = self.position(self.stored);

@@ -421,9 +421,7 @@ pub enum Hint {
     Conversation {
         conversation: Conversation,
     },
-    ConversationDeleted {
-        id: ConversationId,
-    },
+    ConversationDeleted { conversation: Conversation },
     Work,
     Cancel,
 }

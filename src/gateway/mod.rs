@@ -15,6 +15,7 @@ mod topic;
 mod ui;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
@@ -44,6 +45,7 @@ pub struct Gateway {
     pub(crate) hub: Hub,
     pub(crate) drain: Drain,
     pub(crate) metrics: Metrics,
+    open: Arc<AtomicU32>,
 }
 
 /// The page's own scripts and styles and nothing else's. Remote images load when the reader asks for them.
@@ -62,7 +64,13 @@ impl Gateway {
     ) -> Self {
         let desk = Desk::new(backends.clone(), drain.clone(), cluster.clone(), config.prompt_bytes_max);
         let hub = Hub::new(backends.clone(), drain.clone(), metrics.clone(), config.linger);
-        Self { node_id: node_id.into(), config: Arc::new(config), backends, cluster, desk, hub, drain, metrics }
+        Self { node_id: node_id.into(), config: Arc::new(config), backends, cluster, desk, hub, drain, metrics, open: Arc::default() }
+    }
+
+    /// WebSocket connections that are open.
+    #[must_use]
+    pub fn connections(&self) -> u32 {
+        self.open.load(Ordering::Relaxed)
     }
 
     /// Everything that people and programs talk to.

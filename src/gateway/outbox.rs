@@ -10,13 +10,15 @@ use axum::extract::ws::{CloseFrame, Message as Packet, Utf8Bytes, WebSocket};
 use futures_util::stream::SplitSink;
 use futures_util::{SinkExt, StreamExt};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval};
 
 use super::Gateway;
 use super::frames;
 use super::hub::{Reader, Subscription};
 use crate::backend::{Hint, Subject};
 use crate::model::{ConversationId, MessageId, UserId};
+use super::resume::Step;
+use crate::telemetry::Resume;
 use crate::protocol::{ConversationChange, ServerFrame, Tail, close};
 
 /// How long a closing handshake may take.
@@ -188,11 +190,17 @@ impl Outbox {
         let conversation = subscription.conversation().clone();
         let version = subscription.state().map_or(0, |state| state.conversation.version);
         let generations = subscription.generations();
-        self.gateway.metrics.ws_resumed(if generations.is_empty() { "idle" } else { "open" });
         self.say(sink, &ServerFrame::Subscribed { conversation: conversation.clone(), version, generations }).await?;
+        let mut resume = Resume::Current;
         while let Some((generation, step)) = subscription.next(false) {
+            resume = match step {
+                Step::Snapshot { .. } => Resume::Snapshot,
+                _ if resume == Resume::Snapshot => resume,
+                _ => Resume::Deltas,
+            };
             sink.feed(Packet::Text(frames::of_step(generation, step))).await?;
         }
+        self.gateway.metrics.ws_resumed(resume);
         subscription.caught_up();
         self.say(sink, &ServerFrame::CaughtUp { conversation: conversation.clone() }).await?;
         self.subscriptions.insert(conversation, subscription);

@@ -365,3 +365,6 @@ impl Replica {
         Step::Delta { position: mark.position, channel, offset, text, replay: cursor.replay }
     }
 }
+
+#[cfg(test)]
+mod tests;

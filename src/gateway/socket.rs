@@ -40,7 +40,7 @@ const ESCAPED_BYTES_MAX: usize = 6;
 const ENVELOPE_BYTES_MAX: usize = 64 * 1024;
 
 /// `GET /ws/chat`.
-pub async fn upgrade(
+pub(super) async fn upgrade(
     State(gateway): State<Gateway>,
     Extension(user): Extension<UserId>,
     headers: HeaderMap,
@@ -80,6 +80,7 @@ fn locale(accepted: &str) -> Option<String> {
 
 async fn serve(gateway: Gateway, user: UserId, locale: Option<String>, socket: WebSocket) {
     gateway.metrics.ws_opened();
+    gateway.open.fetch_add(1, Ordering::Relaxed);
     let (sink, stream) = socket.split();
     let (orders, ordered) = mpsc::channel(ORDERS_MAX);
     let reader = Reader::new(gateway.config.outbox_bytes_max);
@@ -108,6 +109,7 @@ async fn serve(gateway: Gateway, user: UserId, locale: Option<String>, socket: W
         code = outbox.run(sink, ordered, frames::encode(&welcome)) => code,
         () = connection.run(stream) => close::GOING_AWAY,
     };
+    gateway.open.fetch_sub(1, Ordering::Relaxed);
     gateway.metrics.ws_closed(code);
 }
 

@@ -12,8 +12,8 @@ use tokio::time::Instant;
 use super::frames;
 use super::hub::{Ask, Event, Shared, Topic};
 use super::resume::{Offered, Replica};
-use crate::backend::{ConversationState, Error, Hint, Hints, PathEnd, PathQuery, Phase, Progress, Subject};
-use crate::log::Entry;
+use crate::backend::{ConversationState, Error, Hint, Hints, LogPage, PathEnd, PathQuery, Phase, Progress, Subject};
+use crate::log::{Broken, Entry};
 use crate::model::{GenerationId, Message, MessageId, Position, UserId};
 use crate::protocol::ServerFrame;
 
@@ -107,8 +107,7 @@ impl Task {
             self.appear(&open.generation);
         }
         let open = state.open.iter().map(|open| &open.generation);
-        let known = known.iter().filter(|id| id.conversation() == self.topic.conversation);
-        for generation in open.chain(known) {
+        for generation in open.chain(&known) {
             self.load(generation).await;
         }
         Ok(state)
@@ -151,38 +150,38 @@ impl Task {
                 Err(Error::Gone) => return self.finish(generation).await,
                 Err(error) => return Err(error),
             };
-            self.appear(generation);
-            let mut state = self.topic.state();
-            let Some(replica) = state.replicas.get_mut(generation) else { return Ok(()) };
-            let absorbed = page.entries.iter().try_for_each(|(position, entry)| replica.absorb(*position, entry));
-            if let Err(broken) = absorbed {
-                if rebuilt {
-                    return Err(Error::Corrupt(broken.to_string()));
-                }
+            match self.absorb(generation, &page) {
+                Ok((_, true)) => return self.finish(generation).await,
+                Ok((position, false)) if page.entries.is_empty() || position >= page.tail => return Ok(()),
+                Ok((position, false)) => after = position,
+                Err(broken) if rebuilt => return Err(Error::Corrupt(broken.to_string())),
                 // The log isn't the one that was read before: start again, and let every reader do so.
-                rebuilt = true;
-                replica.rebuild();
-                after = Position::START;
-                continue;
-            }
-            after = replica.position();
-            let (progress, ahead) = match page.phase {
-                Phase::Queued { ahead } => (Progress::Queued, Some(ahead)),
-                Phase::Orphaned => (Progress::Recovering, None),
-                Phase::Running | Phase::Ended => (Progress::Running, None),
-            };
-            let ended = replica.has_ended();
-            if !ended {
-                replica.set_progress(progress, ahead);
-            }
-            drop(state);
-            if ended {
-                return self.finish(generation).await;
-            }
-            if page.entries.is_empty() || after >= page.tail {
-                return Ok(());
+                Err(_) => {
+                    rebuilt = true;
+                    after = Position::START;
+                }
             }
         }
+    }
+
+    /// Folds a page in; answers how far the replica is, and whether the log has ended.
+    fn absorb(&mut self, generation: &GenerationId, page: &LogPage) -> Result<(Position, bool), Broken> {
+        self.appear(generation);
+        let mut state = self.topic.state();
+        let Some(replica) = state.replicas.get_mut(generation) else { return Ok((page.tail, false)) };
+        for (position, entry) in &page.entries {
+            replica.absorb(*position, entry).inspect_err(|_| replica.rebuild())?;
+        }
+        let (progress, ahead) = match page.phase {
+            Phase::Queued { ahead } => (Progress::Queued, Some(ahead)),
+            Phase::Orphaned => (Progress::Recovering, None),
+            Phase::Running | Phase::Ended => (Progress::Running, None),
+        };
+        let ended = replica.has_ended();
+        if !ended {
+            replica.set_progress(progress, ahead);
+        }
+        Ok((replica.position(), ended))
     }
 
     /// Fetches the final message. Where the log is gone and the message still open, its owner or the sweep will end it.

@@ -17,7 +17,7 @@ const FOREVER: &str = "public, max-age=31536000, immutable";
 const ASK_AGAIN: &str = "no-cache";
 
 /// Everything that is no other route: a file of the UI, or its page, since the page makes its own addresses.
-pub async fn serve(request: Request) -> Response {
+pub(super) async fn serve(request: Request) -> Response {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return Refusal::not_found().into_response();
     }

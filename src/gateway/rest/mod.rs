@@ -34,7 +34,7 @@ const ENVELOPE_BYTES_MAX: usize = 64 * 1024;
 struct ApiDoc;
 
 /// Every route below `/api`, and the document that describes them, from the same declarations.
-pub fn router(gateway: &Gateway) -> Router<Gateway> {
+pub(super) fn router(gateway: &Gateway) -> Router<Gateway> {
     let body_max = gateway.config.prompt_bytes_max * 6 + ENVELOPE_BYTES_MAX;
     let (router, document) = OpenApiRouter::with_openapi(ApiDoc::openapi())
         .routes(routes!(conversations::list, conversations::create))
@@ -63,7 +63,7 @@ pub fn router(gateway: &Gateway) -> Router<Gateway> {
 }
 
 /// A JSON body, or a refusal that says what is wrong with it.
-pub struct Body<T>(pub T);
+pub(super) struct Body<T>(pub T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = Refusal;
@@ -98,7 +98,7 @@ fn without_values(error: &serde_json::Error) -> String {
 }
 
 /// Query parameters, or a refusal that says what is wrong with them.
-pub struct Query<T>(pub T);
+pub(super) struct Query<T>(pub T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
     type Rejection = Refusal;

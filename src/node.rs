@@ -1,0 +1,246 @@
+//! One process, put together: backends, roles, readiness, and leaving. The only file that sees everything.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::serve::ListenerExt;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::ai::provider::catalog::Catalog;
+use crate::ai::worker::Worker;
+use crate::backend::{Backends, Cluster, cluster, embedded};
+use crate::config::{Config, Deployment};
+use crate::drain::Drain;
+use crate::gateway::Gateway;
+use crate::model::{NodeInfo, Time};
+use crate::probes::{self, Probes, Ready};
+use crate::telemetry::Metrics;
+
+/// How often a node tells the others that it lives.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// How long a start waits for the first look at models and nodes, so that the first request finds them.
+const SETTLE: Duration = Duration::from_millis(250);
+/// How long tasks may take to notice that the node stops.
+const STOP_GRACE: Duration = Duration::from_secs(5);
+
+/// Why a node could not run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("can't listen on {address}: {reason}")]
+    Listen { address: SocketAddr, reason: std::io::Error },
+    #[error(transparent)]
+    Embedded(#[from] embedded::OpenError),
+    #[error("can't reach the cluster: {0}")]
+    Cluster(crate::backend::Error),
+    #[error("can't wait for signals: {0}")]
+    Signals(std::io::Error),
+    #[error("the runtime could not be started: {0}")]
+    Runtime(std::io::Error),
+}
+
+/// Runs a node until a signal ends it: the first one drains, the second one stops at once.
+///
+/// # Errors
+/// What kept it from starting.
+pub async fn run(config: Config) -> Result<(), Error> {
+    let mut signals = Signals::new().map_err(Error::Signals)?;
+    let address = config.listen;
+    let listener = TcpListener::bind(address).await.map_err(|reason| Error::Listen { address, reason })?;
+    let drain = Drain::new();
+    let metrics = Metrics::new();
+    let backends = open(&config, &drain).await?;
+    let grace = config.drain;
+    let node = start(config, backends, listener, drain, metrics).await;
+    tracing::info!(address = %node.address, "ready");
+    signals.next().await;
+    tracing::info!(running = node.running(), "draining");
+    tokio::select! {
+        () = node.leave(grace) => tracing::info!("left"),
+        () = signals.next() => tracing::warn!("stopped at once"),
+    }
+    Ok(())
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+async fn open(config: &Config, drain: &Drain) -> Result<Backends, Error> {
+    match &config.deployment {
+        Deployment::Embedded(data_dir) => Ok(embedded::open(data_dir, &embedded::Settings::with_lease(config.ai.lease), drain)?),
+        Deployment::Cluster { redis_url, nats_url, prefix } => {
+            let options = cluster::Options::new(redis_url.clone(), nats_url.clone(), prefix, &config.node_id, config.ai.lease);
+            cluster::open(options, drain).await.map_err(Error::Cluster)
+        }
+    }
+}
+
+/// A node that serves.
+#[derive(Debug)]
+pub struct Node {
+    pub address: SocketAddr,
+    drain: Drain,
+    worker: Option<Worker>,
+}
+
+/// Starts the roles on a listener. The same for `main` and for every test.
+pub async fn start(config: Config, backends: Backends, listener: TcpListener, drain: Drain, metrics: Metrics) -> Node {
+    let address = listener.local_addr().unwrap_or(config.listen);
+    let ready = Ready::default();
+    let worker = config.roles.ai().then(|| {
+        let catalog = Catalog::start(&config.ai.models, config.ai.retry, &drain);
+        let worker = Worker::new(&config.node_id, config.ai.clone(), backends.clone(), catalog, drain.clone(), metrics.clone());
+        drain.spawn("worker", worker.clone().run());
+        worker
+    });
+    let (cluster, nodes) = watch::channel(Arc::new(Cluster::default()));
+    let gateway = config.roles.gateway().then(|| {
+        Gateway::new(&config.node_id, config.gateway.clone(), backends.clone(), nodes.clone(), drain.clone(), metrics.clone())
+    });
+    let registration = Registration {
+        me: NodeInfo {
+            id: config.node_id.clone(),
+            roles: config.roles.names(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            draining: false,
+            started_at: Time::now(),
+            seen_at: Time::now(),
+            connections: 0,
+            running: 0,
+            capacity: 0,
+            models: Vec::new(),
+        },
+        backends: backends.clone(),
+        worker: worker.clone(),
+        gateway: gateway.clone(),
+        cluster,
+        metrics: metrics.clone(),
+    };
+    let health = backends.health.clone();
+    let probes = Probes { node_id: config.node_id.clone(), roles: config.roles, health, drain: drain.clone(), ready: ready.clone(), metrics };
+    let router = probes::router(probes).merge(gateway.map(Gateway::router).unwrap_or_default());
+    serve(router, listener, &drain);
+    drain.spawn("registration", registration.run(drain.clone()));
+    // Whoever waits longer than this finds the node up, and unready.
+    let mut settled = nodes.clone();
+    let _ = tokio::time::timeout(SETTLE, settled.wait_for(|cluster| !cluster.nodes.is_empty())).await;
+    ready.set();
+    Node { address, drain, worker }
+}
+
+fn serve(router: Router, listener: TcpListener, drain: &Drain) {
+    let stopped = drain.stopped().clone();
+    drain.spawn("http", async move {
+        let listener = listener.tap_io(|stream| {
+            // A token that waits for the next one is a token late.
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!(%error, "TCP_NODELAY could not be set");
+            }
+        });
+        let server = axum::serve(listener, router).with_graceful_shutdown(stopped.cancelled_owned());
+        if let Err(error) = server.await {
+            tracing::error!(%error, "serving ended");
+        }
+    });
+}
+
+impl Node {
+    /// Answers in the making.
+    #[must_use]
+    pub fn running(&self) -> usize {
+        self.worker.as_ref().map_or(0, Worker::running)
+    }
+
+    /// Takes nothing new, lets running answers go on for `grace` at most, gives back what is left, and stops.
+    pub async fn leave(self, grace: Duration) {
+        self.drain.draining().cancel();
+        if let Some(worker) = &self.worker {
+            let _ = tokio::time::timeout(grace, worker.idle()).await;
+        }
+        let late = self.drain.stop(STOP_GRACE).await;
+        if !late.is_empty() {
+            tracing::warn!(tasks = late.join(", "), "tasks did not end in time");
+        }
+    }
+}
+
+/// Tells the others of this node, and this node of the others.
+struct Registration {
+    me: NodeInfo,
+    backends: Backends,
+    worker: Option<Worker>,
+    gateway: Option<Gateway>,
+    cluster: watch::Sender<Arc<Cluster>>,
+    metrics: Metrics,
+}
+
+impl Registration {
+    async fn run(mut self, drain: Drain) {
+        let mut beat = interval(HEARTBEAT);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let draining = drain.draining().clone();
+        let mut told = false;
+        loop {
+            tokio::select! {
+                biased;
+                () = drain.stopped().cancelled() => break,
+                () = draining.cancelled(), if !told => told = true,
+                () = models_changed(self.worker.as_ref()) => {}
+                _ = beat.tick() => {}
+            }
+            self.me.draining = draining.is_cancelled();
+            if self.me.draining {
+                self.metrics.draining();
+            }
+            self.beat().await;
+        }
+        // Who leaves in good order need not be waited for; who can't say so is missed after a while.
+        let _ = tokio::time::timeout(HEARTBEAT, self.backends.store.heartbeat(&self.me, true)).await;
+    }
+
+    async fn beat(&mut self) {
+        self.me.seen_at = Time::now();
+        self.me.connections = self.gateway.as_ref().map_or(0, Gateway::connections);
+        if let Some(worker) = &self.worker {
+            self.me.models = worker.models();
+            self.me.running = u32::try_from(worker.running()).unwrap_or(u32::MAX);
+            self.me.capacity = u32::try_from(worker.capacity()).unwrap_or(u32::MAX);
+            self.metrics.worker_load(worker.running(), worker.capacity());
+        }
+        self.metrics.backplane_connected(self.backends.health.borrow().backplane.is_up());
+        match self.backends.store.heartbeat(&self.me, false).await {
+            Ok(cluster) => {
+                self.metrics.work_waiting(&cluster.waiting);
+                self.cluster.send_replace(Arc::new(cluster));
+            }
+            // The others as they were last seen are a better guess than nobody.
+            Err(error) => tracing::debug!(%error, "heartbeat could not be stored"),
+        }
+    }
+}
+
+async fn models_changed(worker: Option<&Worker>) {
+    match worker {
+        Some(worker) => worker.models_changed().await,
+        None => std::future::pending().await,
+    }
+}
