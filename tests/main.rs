@@ -2,3 +2,5 @@
 #![expect(clippy::disallowed_methods, reason = "a test spawns its actors itself and waits for them")]
 
 mod conformance;
+mod scenarios;
+mod tidy;

@@ -41,7 +41,9 @@ const RELEASED: &str = "released";
 
 /// How the steps of a run came to an end.
 enum End {
-    Finished { reason: String },
+    Finished {
+        reason: String,
+    },
     Failed(Failure),
     Cancelled,
     /// The node stops: somebody else goes on.
@@ -381,7 +383,8 @@ impl Run {
         let generation = self.writer.lease.generation().clone();
         let subject = Subject::Conversation(generation.conversation());
         let (backends, user) = (self.bench.backends, self.user);
-        let hint = Hint::Entry { generation: generation.clone(), previous: self.writer.tail(), position, entry: Entry::Fin(outcome) };
+        let hint =
+            Hint::Entry { generation: generation.clone(), previous: self.writer.tail(), position, entry: Entry::Fin(outcome) };
         backends.backplane.publish(&subject, hint).await;
         let stopped = self.bench.drain.stopped().clone();
         self.bench.drain.spawn("terminal notice", async move {

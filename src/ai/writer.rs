@@ -40,7 +40,15 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn new(backends: Backends, lease: Lease, tail: Position) -> Self {
-        Self { backends, lease: Arc::new(lease), written: Vec::new(), stored: 0, base: tail, inflight: None, backoff: Duration::ZERO }
+        Self {
+            backends,
+            lease: Arc::new(lease),
+            written: Vec::new(),
+            stored: 0,
+            base: tail,
+            inflight: None,
+            backoff: Duration::ZERO,
+        }
     }
 
     /// The position behind which the next entry goes.

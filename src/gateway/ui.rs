@@ -9,7 +9,7 @@ use rust_embed::RustEmbed;
 use super::error::Refusal;
 
 #[derive(RustEmbed)]
-#[folder = "web/dist/"]
+#[folder = "$OUT_DIR/ui"]
 struct Assets;
 
 /// Names with a hash in them never change what they hold.

@@ -1,0 +1,3 @@
+//! Whole nodes, as people and programs meet them.
+
+mod config;
