@@ -2,3 +2,4 @@
 #![expect(clippy::disallowed_methods, reason = "a test spawns its actors itself and waits for them")]
 
 mod conformance;
+mod harness;

@@ -6,6 +6,7 @@
 
 pub mod cluster;
 pub mod embedded;
+mod fold;
 
 use std::sync::Arc;
 
