@@ -4,12 +4,19 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use chatnode::config::{self, Command};
+use chatnode::{node, telemetry};
 
 fn main() -> ExitCode {
     match config::from_process() {
-        Ok(Command::Run(_)) => {
-            eprintln!("chatnode: this build has no node to run yet");
-            ExitCode::FAILURE
+        Ok(Command::Run(config)) => {
+            telemetry::init(&config.log);
+            match node::block_on(*config) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    eprintln!("chatnode: {error}");
+                    ExitCode::FAILURE
+                }
+            }
         }
         // Whoever reads may stop reading.
         Ok(Command::Print(text)) => {

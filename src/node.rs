@@ -35,8 +35,8 @@ pub enum Error {
     Listen { address: SocketAddr, reason: std::io::Error },
     #[error(transparent)]
     Embedded(#[from] embedded::OpenError),
-    #[error("can't reach the cluster: {0}")]
-    Cluster(crate::backend::Error),
+    #[error(transparent)]
+    Cluster(#[from] cluster::OpenError),
     #[error("can't wait for signals: {0}")]
     Signals(std::io::Error),
     #[error("the runtime could not be started: {0}")]
@@ -53,7 +53,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
     let listener = TcpListener::bind(address).await.map_err(|reason| Error::Listen { address, reason })?;
     let drain = Drain::new();
     let metrics = Metrics::new();
-    let backends = open(&config, &drain).await?;
+    let backends = open(&config, &drain, &metrics).await?;
     let grace = config.drain;
     let node = start(config, backends, listener, drain, metrics).await;
     tracing::info!(address = %node.address, "ready");
@@ -64,6 +64,18 @@ pub async fn run(config: Config) -> Result<(), Error> {
         () = signals.next() => tracing::warn!("stopped at once"),
     }
     Ok(())
+}
+
+/// [`run`] on a runtime of its own.
+///
+/// # Errors
+/// As [`run`].
+pub fn block_on(config: Config) -> Result<(), Error> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::Runtime)?;
+    let outcome = runtime.block_on(run(config));
+    // What still runs was told to stop, and had its time.
+    runtime.shutdown_background();
+    outcome
 }
 
 struct Signals {
@@ -84,12 +96,22 @@ impl Signals {
     }
 }
 
-async fn open(config: &Config, drain: &Drain) -> Result<Backends, Error> {
+async fn open(config: &Config, drain: &Drain, metrics: &Metrics) -> Result<Backends, Error> {
     match &config.deployment {
-        Deployment::Embedded(data_dir) => Ok(embedded::open(data_dir, &embedded::Settings::with_lease(config.ai.lease), drain)?),
+        Deployment::Embedded(data_dir) => Ok(embedded::open(&embedded::Options::new(data_dir.clone(), config.ai.lease), drain)?),
         Deployment::Cluster { redis_url, nats_url, prefix } => {
-            let options = cluster::Options::new(redis_url.clone(), nats_url.clone(), prefix, &config.node_id, config.ai.lease);
-            cluster::open(options, drain).await.map_err(Error::Cluster)
+            let metrics = metrics.clone();
+            let options = cluster::Options {
+                redis_url: redis_url.clone(),
+                nats_url: nats_url.clone(),
+                prefix: prefix.clone(),
+                lease: config.ai.lease,
+                node_id: config.node_id.clone(),
+                retention: cluster::Retention::default(),
+                drain: drain.clone(),
+                dropped: cluster::Dropped::default(),
+            };
+            Ok(cluster::open(options).await?)
         }
     }
 }

@@ -4,3 +4,4 @@
 mod conformance;
 mod scenarios;
 mod tidy;
+mod harness;

@@ -9,6 +9,7 @@ mod backplane;
 mod cancel;
 mod claim;
 mod conversations;
+mod cluster;
 mod embedded;
 mod embedded_files;
 mod embedded_model;

@@ -1,4 +1,152 @@
-//! stub until merge
-use crate::backend::*; use crate::config::Secret; use crate::drain::Drain;
-#[derive(Debug)] pub struct Options; impl Options { pub fn new(_: Secret, _: Secret, _: &str, _: &str, _: std::time::Duration)->Self{Self} }
-pub async fn open(_: Options, _: &Drain) -> Result<Backends> { Err(Error::Gone) }
+//! Both worlds' promises between many processes: Redis is the store, NATS the backplane.
+//!
+//! [`open`] gives the three traits. The rest of the house knows nothing of Redis or NATS, and nothing here knows what an answer is for.
+//! - `keys` names things, `record` and `entry` say what they look like, `steps` holds the scripts (`lua/`).
+//! - `store`, `list` keep conversations; `submit`, `claim`, `generations` keep logs; `sweep` completes what a crash cut in two.
+//! - `link` and `nats` are the connections, `backplane` the hints, `health` tells how they stand.
+
+mod backplane;
+mod claim;
+mod entry;
+mod generations;
+mod health;
+mod keys;
+mod link;
+mod list;
+mod nats;
+mod record;
+mod steps;
+mod store;
+mod submit;
+mod sweep;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fred::types::Value;
+use tokio::sync::watch;
+
+pub use backplane::Dropped;
+
+use self::keys::{Key, Keys};
+use self::steps::{Answer, Step};
+use super::{Backends, Result};
+use crate::config::Secret;
+use crate::drain::Drain;
+use crate::model::{ConversationId, GenerationId};
+
+/// How long a request is known on its own; in its conversation it is known for as long as that lives.
+const REQUEST_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What a node says about the servers it shares with others.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// `redis://`, `rediss://` (TLS), `redis-sentinel://`, `redis-cluster://`, and the same with `valkey`; with user and password.
+    pub redis_url: Secret,
+    /// `nats://user:password@a:4222,tls://b:4222`, `nats://token@host`, `?credentials=FILE`, `?ca=FILE`.
+    pub nats_url: Secret,
+    /// Begins every key and subject, so that several systems may share servers: `a-z 0-9 _ -`, at most 32.
+    pub prefix: String,
+    pub lease: Duration,
+    pub node_id: String,
+    pub retention: Retention,
+    pub drain: Drain,
+    /// Counts the hints that did not travel.
+    pub dropped: Dropped,
+}
+
+/// How long a log is kept. What it says is in the message once it has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// From the last sign of life of an owner.
+    pub running: Duration,
+    pub ended: Duration,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { running: Duration::from_secs(24 * 60 * 60), ended: Duration::from_secs(60 * 60) }
+    }
+}
+
+/// The options can't be meant. Servers that are away are none of these: they are waited for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    #[error("the redis address can't be used: {0}")]
+    Redis(String),
+    #[error("the nats address can't be used: {0}")]
+    Nats(String),
+    #[error("the prefix `{0}` can't be used: a-z, 0-9, _ and -, at most 32 of them")]
+    Prefix(String),
+}
+
+/// Starts both links and answers at once, whether or not anybody is there: [`Backends::health`] says how they stand, and calls answer
+/// `Unavailable` until they do. Everything ends with the drain's `stopped`.
+pub async fn open(options: Options) -> std::result::Result<Backends, OpenError> {
+    let keys = Keys::new(&options.prefix).ok_or_else(|| OpenError::Prefix(options.prefix.clone()))?;
+    // Whoever came first has decided; this is for a process (or a test) in which nobody has.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let drain = options.drain;
+    let stopped = drain.stopped().clone();
+    let link = link::Link::open(options.redis_url.reveal(), keys).map_err(OpenError::Redis)?;
+    let (nats_state, nats_link) = watch::channel(health::unknown().backplane);
+    let nats = nats::open(options.nats_url.reveal(), &options.node_id, nats_state, options.dropped.clone()).await;
+    let nats = match nats {
+        Ok(nats) => nats,
+        Err(problem) => {
+            link.close().await;
+            return Err(OpenError::Nats(problem));
+        }
+    };
+    let (health, watched) = watch::channel(health::unknown());
+    drain.spawn("link health", health::watch_until(stopped.clone(), link.clone(), nats_link, health));
+    let redis = Redis { link: link.clone(), lease: options.lease, retention: options.retention };
+    drain.spawn("store sweeper", redis.clone().sweep_until(stopped.clone()));
+    let backplane = backplane::Nats::new(nats.clone(), &options.prefix, options.dropped, stopped.clone());
+    drain.spawn("links", async move {
+        stopped.cancelled().await;
+        let farewell = async { nats.drain().await.is_ok() };
+        let (_, ()) = tokio::join!(tokio::time::timeout(Duration::from_secs(1), farewell), link.close());
+    });
+    let redis = Arc::new(redis);
+    Ok(Backends { store: redis.clone(), generations: redis, backplane: Arc::new(backplane), health: watched })
+}
+
+/// `Store` and `Generations`.
+#[derive(Clone, Debug)]
+struct Redis {
+    link: link::Link,
+    lease: Duration,
+    retention: Retention,
+}
+
+impl Redis {
+    /// The keys that every script on a conversation gets, in the order of `lua/conversation.lua`.
+    fn conversation_keys(&self, id: &ConversationId) -> Vec<String> {
+        let keys = [
+            Key::Conversation(id),
+            Key::Messages(id),
+            Key::Children(id),
+            Key::Order(id),
+            Key::Branches(id),
+            Key::Requests(id),
+            Key::Generations(id),
+            Key::Open(id),
+        ];
+        keys.iter().map(|key| self.link.keys.key(key)).collect()
+    }
+
+    fn log_keys(&self, id: &GenerationId) -> [String; 2] {
+        [Key::Log(id), Key::State(id)].map(|key| self.link.keys.key(&key))
+    }
+
+    async fn on_conversation(&self, step: &Step, id: &ConversationId, args: Vec<Value>) -> Result<Answer> {
+        self.link.run(step, self.conversation_keys(id), args).await
+    }
+
+    async fn on_generation(&self, step: &Step, id: &GenerationId, args: Vec<Value>) -> Result<Answer> {
+        let mut keys = self.conversation_keys(&id.conversation());
+        keys.extend(self.log_keys(id));
+        self.link.run(step, keys, args).await
+    }
+}

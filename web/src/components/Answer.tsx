@@ -40,7 +40,11 @@ export const Answer = memo(function Answer({ message, last, model, onSend }: Pro
       {reasoning !== "" && <Reasoning text={reasoning} thinking={open && text === ""} />}
       {text !== "" && <Markdown text={text} streaming={open} />}
       {open ? (
-        <AnswerProgress generation={generation ?? null} begun={text !== "" || reasoning !== ""} />
+        <AnswerProgress
+          generation={generation ?? null}
+          begun={text !== ""}
+          thinking={reasoning !== "" && text === ""}
+        />
       ) : (
         <AnswerEnd
           message={message}

@@ -3,8 +3,15 @@ import { useI18n } from "../i18n/i18n";
 import type { Message } from "../protocol.gen";
 import { Icon } from "./Icon";
 
+interface ProgressProps {
+  readonly generation: Generation | null;
+  readonly begun: boolean;
+  /** The reasoning says by itself that something is going on. */
+  readonly thinking: boolean;
+}
+
 /** What an answer is waiting for, in words: silence is never left unexplained. */
-export function AnswerProgress({ generation, begun }: { generation: Generation | null; begun: boolean }) {
+export function AnswerProgress({ generation, begun, thinking }: ProgressProps) {
   const { t, number } = useI18n();
   if (generation?.stopping) return <p className="progress">{t("stopping")}</p>;
   if (generation?.status === "recovering") {
@@ -14,6 +21,7 @@ export function AnswerProgress({ generation, begun }: { generation: Generation |
       </p>
     );
   }
+  if (thinking) return null;
   if (begun) return <span className="caret" aria-hidden="true" />;
   const ahead = generation?.ahead ?? 0;
   const words =

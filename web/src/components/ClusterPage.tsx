@@ -148,7 +148,7 @@ function Flow({ running }: { running: number }) {
         const y = lines === 1 ? 50 : 10 + (80 * i) / (lines - 1);
         return (
           <path
-            key={i}
+            key={y}
             className="flow-line"
             d={`M100 50 Q 50 ${y} 0 50`}
             style={{ animationDelay: `${-i * 170}ms` }}

@@ -14,7 +14,7 @@ const PATHS = {
   cluster: "M10 7.5v3M10 10.5l-5 2.5M10 10.5l5 2.5M8 3.5h4v4H8zM3 13h4v3.5H3zM13 13h4v3.5h-4z",
   keyboard: "M2.5 5.5h15v9h-15zM5.5 8.5h.01M8.5 8.5h.01M11.5 8.5h.01M14.5 8.5h.01M6.5 11.5h7",
   send: "M10 16V4.5M5 9.5l5-5 5 5",
-  stop: "M6 6h8v8H6z",
+  stop: "M5.5 5.5h9v9h-9z",
   copy: "M7.5 7.5h8.5V16H7.5zM12.5 7.5V4H4v8.5h3.5",
   redo: "M15.5 10a5.5 5.5 0 1 1-1.7-4M16 3.5v3.6h-3.6",
   left: "M12 5l-5 5 5 5",

@@ -14,7 +14,7 @@ export function ModelPicker({ choice, onChoose }: { choice: ModelChoice; onChoos
     <span className="model-picker" data-demo={chosen.demo}>
       {/* The select lies over its own label: it is as wide as the chosen name, not as the longest one. */}
       <span className="model-name" aria-hidden="true">
-        {name(chosen)}
+        <span>{name(chosen)}</span>
         <Icon name="down" size={14} />
       </span>
       <select

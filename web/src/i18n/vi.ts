@@ -1,7 +1,7 @@
 import type { Strings } from "./en";
 
 export const vi: Strings = {
-  newChat: "Cuộc trò chuyện mới",
+  newChat: "Trò chuyện mới",
   untitled: "Cuộc trò chuyện mới",
   search: "Tìm cuộc trò chuyện",
   searchEmpty: "Không tìm thấy gì cho “{q}”",
@@ -141,7 +141,7 @@ export const vi: Strings = {
   keySend: "Gửi tin nhắn",
   keyLine: "Xuống dòng",
   keyStop: "Dừng câu trả lời, đóng hộp thoại",
-  keyNew: "Cuộc trò chuyện mới",
+  keyNew: "Trò chuyện mới",
   keySearch: "Tìm cuộc trò chuyện",
   keyEdit: "Sửa câu hỏi cuối (khi ô nhập trống)",
   keySidebar: "Hiện hoặc ẩn danh sách",

@@ -1,0 +1,68 @@
+//! How the links to Redis and NATS stand, as one value that probes and readers watch.
+//! It must not know what the links are used for.
+
+use std::time::Duration;
+
+use fred::interfaces::EventInterface;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::link;
+use crate::backend::{Error, Health, Link};
+
+/// Between two looks at a link that says nothing by itself.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Both links as they are before anything was heard of them.
+pub(super) fn unknown() -> Health {
+    Health {
+        store: Link::Down("redis was not reached yet".to_owned()),
+        backplane: Link::Down("nats was not reached yet".to_owned()),
+    }
+}
+
+/// The task: until `stopped`, tells `health` what becomes of the two links.
+pub(super) async fn watch_until(
+    stopped: CancellationToken,
+    redis: link::Link,
+    mut nats: watch::Receiver<Link>,
+    health: watch::Sender<Health>,
+) {
+    let mut errors = redis.redis().error_rx();
+    let mut reconnects = redis.redis().reconnect_rx();
+    loop {
+        let backplane = nats.borrow_and_update().clone();
+        let store = match redis.ping().await {
+            Ok(()) => Link::Up,
+            Err(Error::Full(why) | Error::Unavailable(why) | Error::Corrupt(why)) => Link::Down(why),
+            Err(other) => Link::Down(other.to_string()),
+        };
+        redis.leave_replica().await;
+        tell(&health, Health { store, backplane });
+        tokio::select! {
+            () = stopped.cancelled() => return,
+            () = tokio::time::sleep(LOOK) => {}
+            Ok(()) = nats.changed() => {}
+            Ok(_) = reconnects.recv() => {}
+            Ok(_) = errors.recv() => {}
+        }
+    }
+}
+
+fn tell(health: &watch::Sender<Health>, now: Health) {
+    health.send_if_modified(|held| {
+        log("redis", &held.store, &now.store);
+        log("nats", &held.backplane, &now.backplane);
+        let changed = *held != now;
+        *held = now;
+        changed
+    });
+}
+
+fn log(what: &str, before: &Link, now: &Link) {
+    match (before, now) {
+        (before, now) if before == now => {}
+        (_, Link::Up) => tracing::info!(link = what, "a link is up"),
+        (_, Link::Down(reason)) => tracing::warn!(link = what, reason, "a link is down"),
+    }
+}

@@ -1,0 +1,25 @@
+-- Asks for the end, or ends what nobody ever began.
+-- ARGV generation, head and body of the terminal entry, ttl ms.
+local generation = ARGV[1]
+local id = redis.call('HGET', GENERATIONS, generation)
+if not id then return {'GONE'} end
+local status = parse(redis.call('HGET', MESSAGES, id)).status
+if redis.call('HEXISTS', OPEN, generation) == 0 then return {'ENDED', status} end
+local state = redis.call('HMGET', STATE, 's', 'e', 'a', 'o')
+if not state[1] or redis.call('EXISTS', LOG) == 0 then
+  -- Open, but its log was removed: nobody can end it any more, so this does.
+  redis.call('UNLINK', LOG, STATE)
+  close(generation, 'x', nil, nil)
+  return {'NOW', ''}
+end
+if state[3] ~= '0' then
+  redis.call('HSET', STATE, 'k', '1')
+  return {'ASKED'}
+end
+local position = whole(math.max(tonumber(state[2]) + 1, now_ms())) .. '-0'
+redis.call('XADD', LOG, 'NOMKSTREAM', position, '1', ARGV[2], 't', ARGV[3])
+redis.call('HSET', STATE, 's', 'f', 't', position, 'k', '1')
+close(generation, 'x', nil, nil)
+redis.call('PEXPIRE', STATE, ARGV[4])
+redis.call('PEXPIRE', LOG, ARGV[4])
+return {'NOW', state[4]}

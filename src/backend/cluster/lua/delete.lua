@@ -1,0 +1,7 @@
+-- Removes the conversation with all that hangs on it. ARGV user, what keys of logs begin with, what keys of states begin with.
+if redis.call('HGET', CONVERSATION, 'u') ~= ARGV[1] then return {'NONE'} end
+for _, generation in ipairs(redis.call('HKEYS', GENERATIONS)) do
+  redis.call('UNLINK', ARGV[2] .. generation, ARGV[3] .. generation)
+end
+redis.call('UNLINK', CONVERSATION, MESSAGES, CHILDREN, ORDER, BRANCHES, REQUESTS, GENERATIONS, OPEN)
+return {'OK'}

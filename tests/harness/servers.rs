@@ -1,0 +1,340 @@
+//! Real redis-server and nats-server processes on free loopback ports, in directories that go away with them.
+//! It must not know what is tested.
+//!
+//! Every server runs below a small shell that ends it when this process goes away, however it goes. A machine without the servers
+//! leaves these tests out and says so, unless `CHATNODE_TEST_SERVERS=required`.
+
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use chatnode::backend::Backends;
+use chatnode::backend::cluster::{self, Dropped, Options, Retention};
+use chatnode::config::Secret;
+use chatnode::drain::Drain;
+use tempfile::TempDir;
+use tokio::time::Instant;
+
+/// How long a server may take to be there.
+const START_MAX: Duration = Duration::from_secs(20);
+
+/// Runs a program until this is dropped or the test process ends.
+#[derive(Debug)]
+struct Process {
+    shell: Child,
+    pid: u32,
+}
+
+impl Process {
+    fn start(program: &Path, args: &[String], log: &Path) -> Self {
+        // The shell keeps its child unreaped until it ends itself, so the pid can't become another process's.
+        const BELOW: &str = r#"log=$1; shift; "$@" </dev/null >>"$log" 2>&1 & server=$!; echo $server; read -r _; kill -9 $server 2>/dev/null"#;
+        let mut shell = Command::new("sh")
+            .args([OsStr::new("-c"), OsStr::new(BELOW), OsStr::new("sh"), log.as_os_str(), program.as_os_str()])
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("a shell");
+        let mut line = String::new();
+        let out = shell.stdout.take().expect("its output");
+        BufReader::new(out).read_line(&mut line).expect("the server's pid");
+        let pid = line.trim().parse().expect("a pid");
+        Self { shell, pid }
+    }
+
+    fn signal(&self, signal: &str) {
+        let done = Command::new("kill").args([signal, &self.pid.to_string()]).stderr(Stdio::null()).status();
+        assert!(done.is_ok(), "there is no kill command");
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        drop(self.shell.stdin.take());
+        let _ = self.shell.wait();
+    }
+}
+
+/// One server that can be stopped and started again on its port.
+#[derive(Debug)]
+pub(crate) struct Server {
+    program: PathBuf,
+    args: Vec<String>,
+    pub(crate) port: u16,
+    dir: TempDir,
+    process: Option<Process>,
+    answers: fn(u16) -> bool,
+}
+
+impl Server {
+    fn new(program: &Path, port: u16, args: impl FnOnce(&Path) -> Vec<String>, answers: fn(u16) -> bool) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let args = args(dir.path());
+        let mut server = Self { program: program.to_owned(), args, port, dir, process: None, answers };
+        server.start();
+        server
+    }
+
+    pub(crate) fn start(&mut self) {
+        self.launch();
+        self.wait();
+    }
+
+    /// Starts without waiting until it answers.
+    fn launch(&mut self) {
+        assert!(self.process.is_none(), "it runs already");
+        let log = self.dir.path().join("log");
+        self.process = Some(Process::start(&self.program, &self.args, &log));
+    }
+
+    fn wait(&self) {
+        let deadline = Instant::now() + START_MAX;
+        while !(self.answers)(self.port) {
+            let log = || std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
+            assert!(Instant::now() < deadline, "{} does not answer: {}", self.program.display(), log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// `kill -9`.
+    pub(crate) fn kill(&mut self) {
+        drop(self.process.take());
+    }
+
+    /// `SIGSTOP`: it keeps its connections and answers nothing.
+    pub(crate) fn freeze(&self) {
+        self.process.as_ref().expect("it runs").signal("-STOP");
+    }
+
+    pub(crate) fn thaw(&self) {
+        self.process.as_ref().expect("it runs").signal("-CONT");
+    }
+
+    /// A Redis command; its answer as redis-cli would show it in a script, lists one item a line.
+    pub(crate) fn redis(&self, words: &[&str]) -> String {
+        ask(self.port, words).expect("redis answers")
+    }
+}
+
+/// One Redis command over a connection of its own.
+fn ask(port: u16, words: &[&str]) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    let mut command = format!("*{}\r\n", words.len());
+    for word in words {
+        command.push_str(&format!("${}\r\n{word}\r\n", word.len()));
+    }
+    stream.write_all(command.as_bytes())?;
+    let mut lines = Vec::new();
+    answer(&mut BufReader::new(stream), &mut lines)?;
+    Ok(lines.join("\n"))
+}
+
+fn answer(from: &mut impl BufRead, lines: &mut Vec<String>) -> std::io::Result<()> {
+    let mut head = String::new();
+    from.read_line(&mut head)?;
+    let head = head.trim_end();
+    let count = || head[1..].parse::<i64>().unwrap_or(-1);
+    match head.bytes().next() {
+        Some(b'$') if count() >= 0 => {
+            let mut body = vec![0; usize::try_from(count()).expect("a length") + 2];
+            from.read_exact(&mut body)?;
+            body.truncate(body.len() - 2);
+            lines.push(String::from_utf8_lossy(&body).into_owned());
+        }
+        Some(b'*') => {
+            for _ in 0..count() {
+                answer(from, lines)?;
+            }
+        }
+        Some(b'$') => lines.push(String::new()),
+        Some(_) => lines.push(head[1..].to_owned()),
+        None => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+    }
+    Ok(())
+}
+
+fn redis_answers(port: u16) -> bool {
+    ask(port, &["PING"]).is_ok_and(|said| said == "PONG")
+}
+
+fn nats_answers(port: u16) -> bool {
+    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return false };
+    let mut greeting = [0; 4];
+    let greeted = stream.set_read_timeout(Some(Duration::from_secs(1))).and_then(|()| stream.read_exact(&mut greeting));
+    greeted.is_ok() && &greeting == b"INFO"
+}
+
+fn program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let places = std::env::split_paths(&path).chain(["/usr/sbin", "/usr/local/bin", "/usr/bin"].map(PathBuf::from));
+    places.map(|place| place.join(name)).find(|path| path.is_file())
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a loopback port");
+    listener.local_addr().expect("its number").port()
+}
+
+/// Where the servers are; `None`, with a word about it, on a machine without them.
+#[derive(Clone, Debug)]
+pub(crate) struct Programs {
+    redis: PathBuf,
+    nats: PathBuf,
+}
+
+impl Programs {
+    pub(crate) fn find() -> Option<Self> {
+        let found = program("redis-server").zip(program("nats-server"));
+        let required = std::env::var_os("CHATNODE_TEST_SERVERS").is_some_and(|value| value == "required");
+        assert!(found.is_some() || !required, "redis-server and nats-server are required, and not both are here");
+        if found.is_none() {
+            eprintln!("left out: redis-server and nats-server are not both on this machine");
+        }
+        found.map(|(redis, nats)| Self { redis, nats })
+    }
+
+    pub(crate) fn redis(&self, more: &[&str]) -> Server {
+        self.redis_on(free_port(), more)
+    }
+
+    pub(crate) fn redis_on(&self, port: u16, more: &[&str]) -> Server {
+        let more: Vec<String> = more.iter().map(|word| (*word).to_owned()).collect();
+        let args = |dir: &Path| {
+            let dir = dir.to_string_lossy();
+            let port = port.to_string();
+            let base = ["--port", &port, "--bind", "127.0.0.1", "--dir", &dir, "--save", ""];
+            base.iter().map(|word| (*word).to_owned()).chain(more).collect()
+        };
+        Server::new(&self.redis, port, args, redis_answers)
+    }
+
+    pub(crate) fn nats(&self, more: &[&str]) -> Server {
+        let port = free_port();
+        let more: Vec<String> = more.iter().map(|word| (*word).to_owned()).collect();
+        let base = ["-a", "127.0.0.1", "-p", &port.to_string()].map(str::to_owned);
+        Server::new(&self.nats, port, |_| base.into_iter().chain(more).collect(), nats_answers)
+    }
+
+    /// A sentinel that watches one master under the name `chat`.
+    pub(crate) fn sentinel(&self, master: u16, quorum: u16) -> Server {
+        let port = free_port();
+        let args = |dir: &Path| {
+            let file = dir.join("sentinel.conf");
+            let text = format!(
+                "port {port}\nbind 127.0.0.1\ndir {}\nsentinel monitor chat 127.0.0.1 {master} {quorum}\n\
+                 sentinel down-after-milliseconds chat 1000\nsentinel failover-timeout chat 3000\n",
+                dir.display()
+            );
+            std::fs::write(&file, text).expect("the sentinel's file");
+            vec![file.to_string_lossy().into_owned(), "--sentinel".to_owned()]
+        };
+        Server::new(&self.redis, port, args, redis_answers)
+    }
+
+    /// A Redis Cluster of so many masters.
+    pub(crate) fn redis_cluster(&self, masters: usize) -> Vec<Server> {
+        let servers: Vec<Server> = (0..masters)
+            .map(|_| {
+                let bus = free_port().to_string();
+                self.redis(&["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-node-timeout", "2000"])
+            })
+            .collect();
+        const SLOTS: usize = 16_384;
+        for (n, server) in servers.iter().enumerate() {
+            let (from, to) = (n * SLOTS / masters, (n + 1) * SLOTS / masters - 1);
+            assert_eq!(server.redis(&["CLUSTER", "ADDSLOTSRANGE", &from.to_string(), &to.to_string()]), "OK");
+            server.redis(&["CLUSTER", "SET-CONFIG-EPOCH", &(n + 1).to_string()]);
+        }
+        for server in &servers[1..] {
+            let bus = servers[0].redis(&["CONFIG", "GET", "cluster-port"]);
+            let bus = bus.lines().last().expect("a port").to_owned();
+            server.redis(&["CLUSTER", "MEET", "127.0.0.1", &servers[0].port.to_string(), &bus]);
+        }
+        let deadline = Instant::now() + START_MAX;
+        let whole = |server: &Server| {
+            let info = server.redis(&["CLUSTER", "INFO"]);
+            info.contains("cluster_state:ok") && info.contains(&format!("cluster_known_nodes:{masters}"))
+        };
+        while !servers.iter().all(whole) {
+            assert!(Instant::now() < deadline, "the cluster does not come together");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        servers
+    }
+}
+
+/// One Redis and one NATS that all tests of this process share, each with a prefix of its own.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) redis: Server,
+    pub(crate) nats: Server,
+}
+
+pub(crate) fn shared() -> Option<&'static Shared> {
+    static SHARED: OnceLock<Option<Shared>> = OnceLock::new();
+    let start = || Programs::find().map(|programs| Shared { redis: programs.redis(&["--appendonly", "no"]), nats: programs.nats(&[]) });
+    SHARED.get_or_init(start).as_ref()
+}
+
+/// A node's view of a cluster; ends its tasks by [`World::end`].
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) backends: Backends,
+    pub(crate) drain: Drain,
+    pub(crate) prefix: String,
+    pub(crate) dropped: Dropped,
+}
+
+impl World {
+    /// On servers that answer; ready when this returns.
+    pub(crate) async fn open(redis_url: &str, nats_url: &str, lease: Duration) -> Self {
+        let prefix = format!("t{}", &uuid::Uuid::new_v4().simple().to_string()[..12]);
+        let world = Self::join(redis_url, nats_url, lease, &prefix).await;
+        world.ready().await;
+        world
+    }
+
+    /// One more node of the cluster with this prefix, whether or not its servers are there.
+    pub(crate) async fn join(redis_url: &str, nats_url: &str, lease: Duration, prefix: &str) -> Self {
+        let (drain, dropped) = (Drain::new(), Dropped::default());
+        let options = Options {
+            redis_url: Secret::new(redis_url),
+            nats_url: Secret::new(nats_url),
+            prefix: prefix.to_owned(),
+            lease,
+            node_id: "test".to_owned(),
+            retention: Retention::default(),
+            drain: drain.clone(),
+            dropped: dropped.clone(),
+        };
+        let backends = cluster::open(options).await.expect("options that can be meant");
+        Self { backends, drain, prefix: prefix.to_owned(), dropped }
+    }
+
+    /// Waits until both links are up.
+    pub(crate) async fn ready(&self) {
+        let mut health = self.backends.health.clone();
+        let up = health.wait_for(|health| health.store.is_up() && health.backplane.is_up());
+        tokio::time::timeout(START_MAX, up).await.expect("both links come up").expect("the health task runs");
+    }
+
+    pub(crate) async fn end(self) {
+        let left = self.drain.stop(Duration::from_secs(5)).await;
+        assert!(left.is_empty(), "tasks that did not end: {left:?}");
+    }
+}
+
+pub(crate) fn redis_url(server: &Server) -> String {
+    format!("redis://127.0.0.1:{}", server.port)
+}
+
+pub(crate) fn nats_url(server: &Server) -> String {
+    format!("nats://127.0.0.1:{}", server.port)
+}
