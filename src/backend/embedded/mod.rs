@@ -1,1 +1,134 @@
-//! placeholder
+//! The embedded world: everything in one process and one directory, for those who have no Redis and no NATS.
+//!
+//! SQLite holds conversations, messages and logs alike; hints stay inside the process. Knows nothing of networks.
+
+mod backplane;
+mod database;
+mod entries;
+mod generations;
+mod record;
+mod schema;
+mod search;
+mod store;
+mod submit;
+mod sweep;
+mod tree;
+
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::database::Database;
+use super::Backends;
+use crate::config::DataDir;
+use crate::drain::Drain;
+
+/// Name of the database in its data directory; SQLite puts its log beside it.
+const FILE: &str = "chatnode.db";
+
+/// Whoever holds this file's lock has the directory.
+const LOCK: &str = "chatnode.lock";
+
+/// How to open a data directory.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub data: DataDir,
+    /// How long an owner may be silent.
+    pub lease: Duration,
+    pub retention: Retention,
+    /// Bytes that the database may take, beside its log; absent: what the disk has.
+    pub bytes_max: Option<u64>,
+}
+
+impl Options {
+    #[must_use]
+    pub fn new(data: DataDir, lease: Duration) -> Self {
+        Self { data, lease, retention: Retention::default(), bytes_max: None }
+    }
+}
+
+/// How long logs are kept. The messages stay.
+#[derive(Clone, Copy, Debug)]
+pub struct Retention {
+    /// After the end of an answer, when its text is in the message.
+    pub ended: Duration,
+    /// After the last write of an answer that nobody owns; it is ended as interrupted.
+    pub idle: Duration,
+    /// Between two sweeps.
+    pub interval: Duration,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { ended: Duration::from_secs(60 * 60), idle: Duration::from_secs(24 * 60 * 60), interval: Duration::from_secs(60) }
+    }
+}
+
+/// Why a data directory can't be used; the text names it and says what is wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("the data directory {dir} is in use by another chatnode process")]
+    InUse { dir: String },
+    #[error("the data directory {dir} can't be used: {reason}")]
+    Directory { dir: String, reason: String },
+    #[error("the database {file} is damaged: {reason}")]
+    Damaged { file: String, reason: String },
+    #[error("the database {file} was written by a newer chatnode (version {found}, this one knows {known})")]
+    Newer { file: String, found: i64, known: i64 },
+    #[error("the database {file} can't be opened: {reason}")]
+    Database { file: String, reason: String },
+}
+
+impl OpenError {
+    fn of(error: rusqlite::Error, file: Option<&Path>) -> Self {
+        let file = Self::name(file);
+        match super::Error::from(error) {
+            super::Error::Corrupt(reason) => Self::Damaged { file, reason },
+            super::Error::Full(reason) | super::Error::Unavailable(reason) => Self::Database { file, reason },
+            other => Self::Database { file, reason: other.to_string() },
+        }
+    }
+
+    fn name(file: Option<&Path>) -> String {
+        file.map_or_else(|| ":memory:".into(), |file| file.display().to_string())
+    }
+}
+
+/// Opens a data directory for this process alone, and keeps it in order until `drain` stops. Whatever was running when
+/// the last process died can be claimed at once.
+///
+/// Needs a tokio runtime. The directory is free again when the last clone is dropped.
+///
+/// # Errors
+/// [`OpenError`], when nothing was changed.
+pub fn open(options: &Options, drain: &Drain) -> Result<Backends, OpenError> {
+    let (file, lock) = match &options.data {
+        DataDir::Memory => (None, None),
+        DataDir::Path(dir) => (Some(dir.join(FILE)), Some(take(dir)?)),
+    };
+    let connection = schema::open_writer(file.as_deref(), options.bytes_max)?;
+    let database = Database::start(connection, file.as_deref(), lock)
+        .map_err(|error| OpenError::Database { file: OpenError::name(file.as_deref()), reason: error.to_string() })?;
+    let database = Arc::new(database);
+    let sweeping = sweep::run(Arc::downgrade(&database), options.retention, drain.stopped().clone());
+    drain.spawn("sweep of the database", sweeping);
+    Ok(Backends {
+        store: Arc::new(store::SqliteStore::new(database.clone())),
+        health: database.health(),
+        generations: Arc::new(generations::SqliteGenerations::new(database, options.lease)),
+        backplane: Arc::new(backplane::Local::default()),
+    })
+}
+
+/// The lock of a directory, which is made where it isn't there.
+fn take(dir: &PathBuf) -> Result<File, OpenError> {
+    let unusable = |error: std::io::Error| OpenError::Directory { dir: dir.display().to_string(), reason: error.to_string() };
+    std::fs::create_dir_all(dir).map_err(unusable)?;
+    let lock = File::options().create(true).truncate(false).write(true).open(dir.join(LOCK)).map_err(unusable)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse { dir: dir.display().to_string() }),
+        Err(TryLockError::Error(error)) => Err(unusable(error)),
+    }
+}
