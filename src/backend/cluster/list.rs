@@ -120,7 +120,7 @@ impl Redis {
 
     /// Whether all words occur in the title, or all in one message.
     async fn matches(&self, conversation: &Conversation, words: &[String], budget: &mut usize) -> Result<bool> {
-        if fold::matches(&conversation.title, words) {
+        if holds(&conversation.title, words) {
             return Ok(true);
         }
         let id = &conversation.id;
@@ -133,13 +133,18 @@ impl Redis {
             for (short, text) in shorts.iter().zip(records) {
                 let Some(text) = text else { continue };
                 *budget = budget.saturating_sub(text.len());
-                if fold::matches(&content(id, short, &text)?, words) {
+                if holds(&content(id, short, &text)?, words) {
                     return Ok(true);
                 }
             }
         }
         Ok(false)
     }
+}
+
+fn holds(text: &str, words: &[String]) -> bool {
+    let folded = fold::fold(text);
+    words.iter().all(|word| folded.contains(word))
 }
 
 fn content(id: &ConversationId, short: &str, text: &str) -> Result<String> {
