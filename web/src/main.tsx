@@ -14,9 +14,13 @@ import "./styles/notices.css";
 const root = document.getElementById("root");
 if (root === null) throw new Error("the page has no root");
 
+const store = createStore();
+// For the browser's console, and for tests that compare what is held byte by byte.
+Object.assign(window, { chatnode: { state: store.get } });
+
 createRoot(root).render(
   <StrictMode>
-    <StoreContext value={createStore()}>
+    <StoreContext value={store}>
       <App />
     </StoreContext>
   </StrictMode>,

@@ -1,0 +1,115 @@
+import { type Browser, type BrowserContext, chromium, type Page } from "playwright-core";
+import type { AppState } from "../src/store/core";
+
+const FLAGS = [
+  "--no-sandbox",
+  "--disable-gpu",
+  "--disable-quic",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+  "--disable-default-apps",
+  "--disable-extensions",
+  "--disable-dev-shm-usage",
+];
+
+export function startBrowser(): Promise<Browser> {
+  return chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: FLAGS });
+}
+
+/** A browser profile, and everything that went wrong in it. */
+export interface Person {
+  readonly context: BrowserContext;
+  readonly faults: string[];
+  tab(path?: string): Promise<Page>;
+}
+
+export async function newPerson(
+  browser: Browser,
+  address: string,
+  options: { locale?: string; colorScheme?: "light" | "dark"; width?: number; height?: number } = {},
+): Promise<Person> {
+  const context = await browser.newContext({
+    baseURL: address,
+    locale: options.locale ?? "en-US",
+    colorScheme: options.colorScheme ?? "light",
+    viewport: { width: options.width ?? 1280, height: options.height ?? 800 },
+  });
+  const faults: string[] = [];
+  context.on("weberror", fault => faults.push(`error in the page: ${fault.error().message}`));
+  context.on("console", message => {
+    // Lost links are what many of these tests are about.
+    const network = /Failed to load resource|WebSocket connection/.test(message.text());
+    if (message.type() === "error" && !network) faults.push(`console: ${message.text()}`);
+  });
+  context.on("request", request => {
+    const url = new URL(request.url());
+    if (!["data:", "blob:"].includes(url.protocol) && url.origin !== address)
+      faults.push(`foreign request: ${url}`);
+  });
+  return {
+    context,
+    faults,
+    async tab(path = "/") {
+      const page = await context.newPage();
+      await page.goto(path);
+      await page.locator("#composer, .cluster").first().waitFor();
+      return page;
+    },
+  };
+}
+
+export async function ask(page: Page, text: string): Promise<void> {
+  await page.locator("#composer").fill(text);
+  await page.locator("#composer").press("Enter");
+}
+
+/** The last answer's text as the page holds it, byte for byte, and its status. */
+export function lastAnswer(page: Page): Promise<{ text: string; status: string; repairs: number }> {
+  return page.evaluate(() => {
+    const { chat, route } = (window as unknown as { chatnode: { state(): AppState } }).chatnode.state();
+    const conversation = route.page === "chat" ? route.conversation : null;
+    const leaf = conversation === null ? undefined : chat.threads[conversation]?.path.at(-1);
+    const message = leaf === undefined ? undefined : chat.messages[leaf];
+    if (message?.role !== "assistant") return { text: "", status: "none", repairs: chat.repairs };
+    const open = message.status === "queued" || message.status === "running";
+    const generation = message.generation === undefined ? undefined : chat.generations[message.generation];
+    return {
+      text: open ? (generation?.text ?? "") : message.content,
+      status: message.status,
+      repairs: chat.repairs,
+    };
+  });
+}
+
+export async function until<T>(
+  what: string,
+  look: () => Promise<T>,
+  good: (value: T) => boolean,
+  patience = 30_000,
+): Promise<T> {
+  const end = Date.now() + patience;
+  let last: T;
+  do {
+    last = await look();
+    if (good(last)) return last;
+    await new Promise(resolve => setTimeout(resolve, 25));
+  } while (Date.now() < end);
+  throw new Error(`${what}: not within ${patience} ms; last seen: ${JSON.stringify(last).slice(0, 400)}`);
+}
+
+export const ended = (page: Page, patience?: number) =>
+  until(
+    "the end of the answer",
+    () => lastAnswer(page),
+    answer => !["none", "queued", "running"].includes(answer.status),
+    patience,
+  );
+
+export const begun = (page: Page, characters = 20) =>
+  until(
+    "the beginning of the answer",
+    () => lastAnswer(page),
+    answer => answer.text.length >= characters,
+  );
