@@ -9,12 +9,32 @@ const RESERVE_SHARE: u64 = 4;
 /// What every turn costs beside its text: role and separators, in tokens.
 const TURN_TOKENS: u64 = 8;
 
-/// Tokens that this text is, rather more than fewer: a token per 3.5 bytes of ASCII, one per 1.5 other characters.
+/// Tokens that this text is, rather more than fewer: a token per 3.5 bytes of ASCII, two per 3 other characters.
 #[must_use]
 pub fn estimate_tokens(text: &str) -> u64 {
-    let ascii = text.bytes().filter(u8::is_ascii).count() as u64;
-    let other = text.chars().filter(|c| !c.is_ascii()).count() as u64;
-    (ascii * 2).div_ceil(7) + (other * 2).div_ceil(3)
+    let mut weight = Weight::default();
+    weight.add(text);
+    weight.tokens()
+}
+
+/// The same for a text that comes in pieces.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Weight {
+    ascii: u64,
+    other: u64,
+}
+
+impl Weight {
+    pub fn add(&mut self, text: &str) {
+        let ascii = text.bytes().filter(u8::is_ascii).count();
+        self.ascii += ascii as u64;
+        self.other += if ascii == text.len() { 0 } else { (text.chars().count() - ascii) as u64 };
+    }
+
+    #[must_use]
+    pub fn tokens(&self) -> u64 {
+        (self.ascii * 2).div_ceil(7) + (self.other * 2).div_ceil(3)
+    }
 }
 
 /// Tokens that question and history may have together.
@@ -69,4 +89,92 @@ fn from_user(mut turns: Vec<Turn>, first: usize) -> Vec<Turn> {
     let user = turns.iter().skip(first).position(|turn| turn.role == Role::User).map_or(turns.len(), |offset| first + offset);
     turns.drain(..user);
     turns
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn turn(role: Role, content: &str) -> Turn {
+        Turn { role, content: content.to_owned() }
+    }
+
+    fn user(content: &str) -> Turn {
+        turn(Role::User, content)
+    }
+
+    fn assistant(content: &str) -> Turn {
+        turn(Role::Assistant, content)
+    }
+
+    #[test]
+    fn without_a_budget_all_of_it_stays() {
+        let turns = [user("one"), assistant("two"), user("three")];
+        assert_eq!(fit(None, &turns, "", None), turns);
+        assert_eq!(fit(None, &[], "", Some(10)), []);
+    }
+
+    #[test]
+    fn the_newest_turns_stay_and_a_question_comes_first() {
+        let long = "word ".repeat(70);
+        let turns = [user(&long), assistant(&long), user(&long), assistant(&long), user("last")];
+        assert_eq!(fit(None, &turns, "", Some(10_000)).len(), 5);
+        assert_eq!(fit(None, &turns, "", Some(240)), turns[2..]);
+        // Room for one more, but that would be an answer without its question.
+        assert_eq!(fit(None, &turns, "", Some(130)), turns[4..]);
+        assert_eq!(fit(Some(&long), &turns, "", Some(240)), turns[4..]);
+        assert_eq!(fit(None, &turns, &long, Some(240)), turns[4..]);
+    }
+
+    #[test]
+    fn the_last_question_stays_whatever_it_weighs() {
+        let long = "chữ ".repeat(5_000);
+        assert_eq!(fit(None, &[user("a"), assistant("b"), user(&long)], "", Some(5)), [user(&long)]);
+    }
+
+    #[test]
+    fn roles_alternate_and_empty_answers_go() {
+        let turns = [assistant("greeting"), user("a"), assistant(" "), user("b"), assistant("c"), assistant("d"), user("e")];
+        assert_eq!(fit(None, &turns, "", None), [user("a\n\nb"), assistant("c\n\nd"), user("e")]);
+    }
+
+    #[test]
+    fn an_answer_gets_its_share_of_the_window() {
+        assert_eq!(budget(8_192, None), 6_144);
+        assert_eq!(budget(8_192, Some(1_000)), 7_192);
+        assert_eq!(budget(8_192, Some(1_000_000)), 4_096);
+    }
+
+    #[test]
+    fn estimates_lie_on_the_safe_side() {
+        assert_eq!(estimate_tokens(""), 0);
+        assert_eq!(estimate_tokens("Hello, how are you today?"), 8);
+        assert_eq!(estimate_tokens("日本語"), 2);
+        assert!(estimate_tokens("Trời hôm nay đẹp quá nhỉ") >= 8);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_left_is_a_fitting_end(sizes in prop::collection::vec((any::<bool>(), 0_usize..200), 0..20), budget in 0_u64..400) {
+            let turns: Vec<Turn> = sizes
+                .iter()
+                .map(|(asked, size)| turn(if *asked { Role::User } else { Role::Assistant }, &"x".repeat(*size)))
+                .collect();
+            let all = fit(None, &turns, "", None);
+            let left = fit(None, &turns, "", Some(budget));
+            prop_assert!(all.ends_with(&left));
+            prop_assert!(left.windows(2).all(|two| two[0].role != two[1].role));
+            if let Some(first) = left.first() {
+                prop_assert_eq!(first.role, Role::User);
+            }
+            if left.len() > 1 {
+                prop_assert!(left.iter().map(|turn| cost(&turn.content)).sum::<u64>() <= budget);
+            }
+            if all.last().is_some_and(|turn| turn.role == Role::User) {
+                prop_assert_eq!(left.last(), all.last());
+            }
+        }
+    }
 }

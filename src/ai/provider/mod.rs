@@ -1,10 +1,21 @@
 //! Models and their upstreams: one question in, a stream of steps out. Knows nothing of logs, leases or readers.
 
+mod anthropic;
+mod ask;
 pub mod catalog;
+mod circuit;
 pub mod demo;
 pub mod http;
-pub mod reply;
-pub mod route;
+mod ndjson;
+mod ollama;
+mod openai;
+mod reader;
+mod refusal;
+mod reply;
+mod route;
+mod seam;
+mod sse;
+mod upstream;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -102,6 +113,12 @@ impl Model {
             upstreams: vec![upstream],
         };
         Self::new(&config, DEMO_RETRY, &Http::default())
+    }
+
+    /// True when this is what it was made from, so that it need not be made again.
+    #[must_use]
+    pub fn is_of(&self, config: &ModelConfig) -> bool {
+        self.info.name == config.name && self.route.is_of(config)
     }
 
     /// Asks. Retries and falls over to the next upstream before the first token only.

@@ -7,20 +7,20 @@ use futures_util::stream::BoxStream;
 use crate::model::{Failure, Usage};
 
 /// The failure codes of an answer that come from asking an upstream; the words of the protocol.
-pub mod code {
-    pub const CONNECT_TIMEOUT: &str = "connect_timeout";
-    pub const FIRST_TOKEN_TIMEOUT: &str = "first_token_timeout";
-    pub const IDLE_TIMEOUT: &str = "idle_timeout";
-    pub const TOTAL_TIMEOUT: &str = "total_timeout";
-    pub const UPSTREAM_ERROR: &str = "upstream_error";
-    pub const UPSTREAM_EOF: &str = "upstream_eof";
-    pub const CONTENT_FILTER: &str = "content_filter";
-    pub const TOO_LONG: &str = "too_long";
+pub(super) mod code {
+    pub(in crate::ai::provider) const CONNECT_TIMEOUT: &str = "connect_timeout";
+    pub(in crate::ai::provider) const FIRST_TOKEN_TIMEOUT: &str = "first_token_timeout";
+    pub(in crate::ai::provider) const IDLE_TIMEOUT: &str = "idle_timeout";
+    pub(in crate::ai::provider) const TOTAL_TIMEOUT: &str = "total_timeout";
+    pub(in crate::ai::provider) const UPSTREAM_ERROR: &str = "upstream_error";
+    pub(in crate::ai::provider) const UPSTREAM_EOF: &str = "upstream_eof";
+    pub(in crate::ai::provider) const CONTENT_FILTER: &str = "content_filter";
+    pub(in crate::ai::provider) const TOO_LONG: &str = "too_long";
 }
 
 /// A part of an answer. Texts are never empty; `Finish` comes once, and nothing but `Usage` after it.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Piece {
+pub(super) enum Piece {
     Reasoning(String),
     Text(String),
     Usage(Usage),
@@ -28,20 +28,12 @@ pub enum Piece {
     Finish(String),
 }
 
-impl Piece {
-    /// True for what a reader sees: it ends the wait for the first token.
-    #[must_use]
-    pub fn is_token(&self) -> bool {
-        matches!(self, Self::Reasoning(_) | Self::Text(_))
-    }
-}
-
 /// One upstream's answer to one request. Ends after a `Finish` (and perhaps a `Usage`) or with a fault.
-pub type Pieces = BoxStream<'static, Result<Piece, Fault>>;
+pub(super) type Pieces = BoxStream<'static, Result<Piece, Fault>>;
 
 /// Why an upstream gave no whole answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub(super) struct Fault {
     pub code: &'static str,
     /// For people: no header, key or address with credentials in it.
     pub message: String,
@@ -50,7 +42,7 @@ pub struct Fault {
 
 /// What may help before the first token. After it nothing does: an answer is never asked for twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Then {
+pub(super) enum Then {
     /// The same upstream, a little later; not before `after` where it said so itself.
     Retry { after: Option<Duration> },
     /// Another upstream: this one will not do better soon.
@@ -63,19 +55,19 @@ pub enum Then {
 
 impl Fault {
     #[must_use]
-    pub fn new(code: &'static str, then: Then, message: impl Into<String>) -> Self {
+    pub(super) fn new(code: &'static str, then: Then, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), then }
     }
 
     /// An `upstream_error` that may pass.
     #[must_use]
-    pub fn passing(message: impl Into<String>) -> Self {
+    pub(super) fn passing(message: impl Into<String>) -> Self {
         Self::new(code::UPSTREAM_ERROR, Then::Retry { after: None }, message)
     }
 
     /// The stream ended without saying that the answer did.
     #[must_use]
-    pub fn eof() -> Self {
+    pub(super) fn eof() -> Self {
         let message = "the model's server closed the stream before the answer was finished";
         Self::new(code::UPSTREAM_EOF, Then::Retry { after: None }, message)
     }
@@ -89,7 +81,7 @@ impl From<Fault> for Failure {
 
 /// The upstream's word for the end in OpenAI's words. A word that nobody knows stays as it is.
 #[must_use]
-pub fn finish_reason(word: &str) -> String {
+pub(super) fn finish_reason(word: &str) -> String {
     let known = match word.to_ascii_lowercase().as_str() {
         "stop" | "end_turn" | "stop_sequence" | "eos" | "eos_token" | "complete" | "completed" => "stop",
         "length" | "max_tokens" | "model_length" | "model_context_window_exceeded" => "length",

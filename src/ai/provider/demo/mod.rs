@@ -197,7 +197,7 @@ impl Player {
             return Err(Fault::new(code::UPSTREAM_ERROR, Then::Stop, "the demonstration model was told to fail"));
         }
         self.left = Left::Finish;
-        let output_tokens = (self.index + self.thoughts) as u64;
+        let output_tokens = (self.index - self.first + self.thoughts) as u64;
         Ok(Piece::Usage(Usage { input_tokens: self.input_tokens, output_tokens, estimated: true }))
     }
 }

@@ -16,8 +16,8 @@ const RATE_SLOW: u32 = 10;
 const DELAY: Duration = Duration::from_millis(150);
 const LONG_TOKENS: usize = 2_000;
 const REASONING_TOKENS: usize = 60;
-/// Bytes of a prompt that are searched for orders.
-const READ_BYTES_MAX: usize = 16 * 1024;
+/// Characters of a prompt that are searched for orders.
+const READ_CHARS_MAX: usize = 16 * 1024;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Orders {
@@ -38,8 +38,7 @@ pub struct Orders {
 impl Orders {
     #[must_use]
     pub fn read(prompt: &str) -> Self {
-        let head = &prompt[..prompt.floor_char_boundary(READ_BYTES_MAX)];
-        let text: String = head.nfc().flat_map(char::to_lowercase).collect();
+        let text: String = prompt.chars().take(READ_CHARS_MAX).nfc().flat_map(char::to_lowercase).collect();
         let mut orders = Self {
             vietnamese: is_vietnamese(&text),
             prose_tokens: None,
@@ -89,9 +88,8 @@ impl Orders {
             self.reasoning_tokens = REASONING_TOKENS;
         }
         for word in words.first().into_iter().chain(words.last()) {
-            match word.split_once('=').unwrap_or((*word, "")) {
-                ("fail" | "lỗi", value) => self.fail_after = Some(after(value)),
-                _ => {}
+            if let ("fail" | "lỗi", value) = word.split_once('=').unwrap_or((*word, "")) {
+                self.fail_after = Some(after(value));
             }
         }
     }
