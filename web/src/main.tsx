@@ -8,6 +8,8 @@ import "./styles/controls.css";
 import "./styles/layout.css";
 import "./styles/sidebar.css";
 import "./styles/thread.css";
+import "./styles/answer.css";
+import "./styles/composer.css";
 import "./styles/markdown.css";
 import "./styles/notices.css";
 
