@@ -53,7 +53,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
     let listener = TcpListener::bind(address).await.map_err(|reason| Error::Listen { address, reason })?;
     let drain = Drain::new();
     let metrics = Metrics::new();
-    let backends = open(&config, &drain, &metrics).await?;
+    let backends = open(&config, &drain).await?;
     let grace = config.drain;
     let node = start(config, backends, listener, drain, metrics).await;
     tracing::info!(address = %node.address, "ready");
@@ -96,11 +96,10 @@ impl Signals {
     }
 }
 
-async fn open(config: &Config, drain: &Drain, metrics: &Metrics) -> Result<Backends, Error> {
+async fn open(config: &Config, drain: &Drain) -> Result<Backends, Error> {
     match &config.deployment {
         Deployment::Embedded(data_dir) => Ok(embedded::open(&embedded::Options::new(data_dir.clone(), config.ai.lease), drain)?),
         Deployment::Cluster { redis_url, nats_url, prefix } => {
-            let metrics = metrics.clone();
             let options = cluster::Options {
                 redis_url: redis_url.clone(),
                 nats_url: nats_url.clone(),

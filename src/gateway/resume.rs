@@ -64,6 +64,8 @@ pub struct Cursor {
     text: u64,
     reasoning: u64,
     lineage: u32,
+    /// Owners up to here are dealt with.
+    owned: Position,
     snapshot: bool,
     replay: bool,
     progress: Option<(Progress, Option<u32>)>,
@@ -91,6 +93,7 @@ impl Cursor {
             text: 0,
             reasoning: 0,
             lineage: 0,
+            owned: Position::START,
             snapshot: false,
             replay: true,
             progress: None,
@@ -308,7 +311,8 @@ impl Replica {
 
     /// Owners after the reader's position may have kept less than the reader has.
     fn rewind(&self, cursor: &mut Cursor) -> Option<Step> {
-        let later = || self.cuts.iter().filter(|cut| cut.position > cursor.position);
+        let seen = cursor.position.max(cursor.owned);
+        let later = || self.cuts.iter().filter(|cut| cut.position > seen);
         let text = later().min_by_key(|cut| (cut.text, std::cmp::Reverse(cut.position))).filter(|cut| cut.text < cursor.text);
         if let Some(cut) = text {
             cursor.text = cut.text;
@@ -316,9 +320,14 @@ impl Replica {
         }
         let cut = later()
             .min_by_key(|cut| (cut.reasoning, std::cmp::Reverse(cut.position)))
-            .filter(|cut| cut.reasoning < cursor.reasoning)?;
-        cursor.reasoning = cut.reasoning;
-        Some(Step::Rewind { position: cut.position, channel: Channel::Reasoning, offset: cut.reasoning })
+            .filter(|cut| cut.reasoning < cursor.reasoning);
+        if let Some(cut) = cut {
+            cursor.reasoning = cut.reasoning;
+            return Some(Step::Rewind { position: cut.position, channel: Channel::Reasoning, offset: cut.reasoning });
+        }
+        // What the reader has now stands under every owner so far, even while its position is still an older one.
+        cursor.owned = self.cuts.last().map_or(cursor.owned, |cut| cut.position);
+        None
     }
 
     /// The common case: the reader lacks just the newest entry.
