@@ -90,6 +90,14 @@ pub(super) fn written(message: &Message) -> String {
     json(&written)
 }
 
+/// The third line of an answer whose log was removed, or expired because no AI node ever came.
+pub(super) fn lost() -> String {
+    let message = "no AI node went on with this answer".to_owned();
+    let error = Some(Failure { code: "unavailable".to_owned(), message });
+    let content = String::new();
+    json(&Written { content, reasoning: None, finish_reason: None, usage: None, timing: None, error })
+}
+
 fn json<T: Serialize>(value: &T) -> String {
     serde_json::to_string(value).expect("plain fields become JSON")
 }
@@ -149,11 +157,7 @@ pub(super) fn split_ids(conversation: &ConversationId, joined: &str) -> Result<V
 pub(super) const CONVERSATION_FIELDS: [&str; 6] = ["u", "t", "p", "v", "a", "b"];
 
 /// A conversation with the (short) user that it belongs to; `None` when it isn't there.
-pub(super) fn conversation(
-    id: &ConversationId,
-    fields: &[Option<String>],
-    open: u64,
-) -> Result<Option<(String, Conversation)>> {
+pub(super) fn conversation(id: &ConversationId, fields: &[Option<String>], open: u64) -> Result<Option<(String, Conversation)>> {
     let field = |at: usize| fields.get(at).and_then(Option::as_deref);
     let Some(user) = field(0) else { return Ok(None) };
     let number = |at: usize| {
