@@ -4,8 +4,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -157,31 +155,21 @@ pub async fn start(config: Config, backends: Backends, listener: TcpListener, dr
         metrics: metrics.clone(),
     };
     let health = backends.health.clone();
-    let probes = Probes { node_id: config.node_id.clone(), roles: config.roles, health, drain: drain.clone(), ready: ready.clone(), metrics };
-    let router = probes::router(probes).merge(gateway.map(Gateway::router).unwrap_or_default());
-    serve(router, listener, &drain);
+    let probes = Probes {
+        node_id: config.node_id.clone(),
+        roles: config.roles,
+        health,
+        drain: drain.clone(),
+        ready: ready.clone(),
+        metrics,
+    };
+    probes::serve(probes, gateway.map(Gateway::router), listener);
     drain.spawn("registration", registration.run(drain.clone()));
     // Whoever waits longer than this finds the node up, and unready.
     let mut settled = nodes.clone();
     let _ = tokio::time::timeout(SETTLE, settled.wait_for(|cluster| !cluster.nodes.is_empty())).await;
     ready.set();
     Node { address, drain, worker }
-}
-
-fn serve(router: Router, listener: TcpListener, drain: &Drain) {
-    let stopped = drain.stopped().clone();
-    drain.spawn("http", async move {
-        let listener = listener.tap_io(|stream| {
-            // A token that waits for the next one is a token late.
-            if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(%error, "TCP_NODELAY could not be set");
-            }
-        });
-        let server = axum::serve(listener, router).with_graceful_shutdown(stopped.cancelled_owned());
-        if let Err(error) = server.await {
-            tracing::error!(%error, "serving ended");
-        }
-    });
 }
 
 impl Node {

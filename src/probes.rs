@@ -12,6 +12,8 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use axum::serve::ListenerExt;
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::backend::{Health, Link};
@@ -44,6 +46,25 @@ impl Ready {
     pub fn is_set(&self) -> bool {
         self.0.load(Ordering::Acquire)
     }
+}
+
+/// Serves the probes, and what the roles of this node serve beside them, until the node stops.
+pub fn serve(probes: Probes, roles: Option<Router>, listener: TcpListener) {
+    let drain = probes.drain.clone();
+    let stopped = drain.stopped().clone();
+    let router = router(probes).merge(roles.unwrap_or_default());
+    drain.spawn("http", async move {
+        let listener = listener.tap_io(|stream| {
+            // A token that waits for the next one is a token late.
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!(%error, "TCP_NODELAY could not be set");
+            }
+        });
+        let server = axum::serve(listener, router).with_graceful_shutdown(stopped.cancelled_owned());
+        if let Err(error) = server.await {
+            tracing::error!(%error, "serving ended");
+        }
+    });
 }
 
 /// `/health`, `/livez`, `/readyz` and `/metrics`.

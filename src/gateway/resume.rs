@@ -66,6 +66,8 @@ pub struct Cursor {
     lineage: u32,
     /// Owners up to here are dealt with.
     owned: Position,
+    /// The last position that a frame gave the reader; ahead of `position` while only one channel has got there.
+    told: Position,
     snapshot: bool,
     replay: bool,
     progress: Option<(Progress, Option<u32>)>,
@@ -77,11 +79,30 @@ pub struct Cursor {
 pub enum Step {
     /// A frame that is the same for every reader who is up to date, serialized once.
     Shared(Utf8Bytes),
-    Delta { position: Position, channel: Channel, offset: u64, text: String, replay: bool },
-    Snapshot { position: Position, text: String, reasoning: Option<String> },
-    Rewind { position: Position, channel: Channel, offset: u64 },
-    Status { progress: Progress, ahead: Option<u32> },
-    Finished { message: Arc<Message> },
+    Delta {
+        position: Position,
+        channel: Channel,
+        offset: u64,
+        text: String,
+        replay: bool,
+    },
+    Snapshot {
+        position: Position,
+        text: String,
+        reasoning: Option<String>,
+    },
+    Rewind {
+        position: Position,
+        channel: Channel,
+        offset: u64,
+    },
+    Status {
+        progress: Progress,
+        ahead: Option<u32>,
+    },
+    Finished {
+        message: Arc<Message>,
+    },
 }
 
 impl Cursor {
@@ -94,6 +115,7 @@ impl Cursor {
             reasoning: 0,
             lineage: 0,
             owned: Position::START,
+            told: Position::START,
             snapshot: false,
             replay: true,
             progress: None,
@@ -261,7 +283,14 @@ impl Replica {
         match self.marks.binary_search_by_key(&position, |mark| mark.position) {
             Ok(found) if offset.is_none_or(|offset| offset == self.marks[found].text) => {
                 let mark = self.marks[found];
-                Cursor { position, text: mark.text, reasoning: mark.reasoning, lineage: self.lineage, ..Cursor::start() }
+                Cursor {
+                    position,
+                    told: position,
+                    text: mark.text,
+                    reasoning: mark.reasoning,
+                    lineage: self.lineage,
+                    ..Cursor::start()
+                }
             }
             _ => Cursor::replaced(),
         }
@@ -302,6 +331,7 @@ impl Replica {
     fn snapshot(&self, cursor: &mut Cursor) -> Step {
         cursor.snapshot = false;
         cursor.lineage = self.lineage;
+        cursor.told = self.position();
         cursor.position = self.position();
         cursor.text = self.transcript.length(Channel::Text);
         cursor.reasoning = self.transcript.length(Channel::Reasoning);
@@ -313,27 +343,36 @@ impl Replica {
     fn rewind(&self, cursor: &mut Cursor) -> Option<Step> {
         let seen = cursor.position.max(cursor.owned);
         let later = || self.cuts.iter().filter(|cut| cut.position > seen);
-        let text = later().min_by_key(|cut| (cut.text, std::cmp::Reverse(cut.position))).filter(|cut| cut.text < cursor.text);
-        if let Some(cut) = text {
-            cursor.text = cut.text;
-            return Some(Step::Rewind { position: cut.position, channel: Channel::Text, offset: cut.text });
-        }
-        let cut = later()
-            .min_by_key(|cut| (cut.reasoning, std::cmp::Reverse(cut.position)))
-            .filter(|cut| cut.reasoning < cursor.reasoning);
-        if let Some(cut) = cut {
+        let reasoning = later().min_by_key(|cut| (cut.reasoning, std::cmp::Reverse(cut.position)));
+        if let Some(cut) = reasoning.filter(|cut| cut.reasoning < cursor.reasoning) {
             cursor.reasoning = cut.reasoning;
-            return Some(Step::Rewind { position: cut.position, channel: Channel::Reasoning, offset: cut.reasoning });
+            return Some(Self::rewound(cursor, *cut, Channel::Reasoning, cut.reasoning));
+        }
+        let text = later().min_by_key(|cut| (cut.text, std::cmp::Reverse(cut.position)));
+        if let Some(cut) = text.filter(|cut| cut.text < cursor.text) {
+            cursor.text = cut.text;
+            return Some(Self::rewound(cursor, *cut, Channel::Text, cut.text));
         }
         // What the reader has now stands under every owner so far, even while its position is still an older one.
         cursor.owned = self.cuts.last().map_or(cursor.owned, |cut| cut.position);
         None
     }
 
+    /// The owner's position is the reader's only once it has all that stands there: else a reader that leaves right now would come
+    /// back with a position that promises more than it has.
+    fn rewound(cursor: &mut Cursor, cut: Mark, channel: Channel, offset: u64) -> Step {
+        if (cursor.text, cursor.reasoning) == (cut.text, cut.reasoning) {
+            cursor.position = cut.position;
+            cursor.told = cut.position;
+        }
+        Step::Rewind { position: cursor.told, channel, offset }
+    }
+
     /// The common case: the reader lacks just the newest entry.
     fn shared(&self, cursor: &mut Cursor) -> Option<Step> {
         let newest = self.newest.as_ref().filter(|newest| newest.previous == cursor.position && !cursor.replay)?;
         let mark = self.marks.last()?;
+        cursor.told = mark.position;
         cursor.position = mark.position;
         cursor.text = mark.text;
         cursor.reasoning = mark.reasoning;
@@ -344,7 +383,9 @@ impl Replica {
     fn delta(&self, cursor: &mut Cursor) -> Option<Step> {
         let first = self.marks.partition_point(|mark| mark.position <= cursor.position);
         let ahead = self.marks.get(first..)?;
-        let room = |mark: &Mark| mark.text.max(cursor.text) + mark.reasoning.max(cursor.reasoning) <= cursor.text + cursor.reasoning + REPLAY_BYTES_MAX;
+        let room = |mark: &Mark| {
+            mark.text.max(cursor.text) + mark.reasoning.max(cursor.reasoning) <= cursor.text + cursor.reasoning + REPLAY_BYTES_MAX
+        };
         let fitting = ahead.partition_point(room).max(1);
         let mark = *ahead.get(fitting - 1)?;
         if mark.reasoning > cursor.reasoning {
@@ -363,12 +404,13 @@ impl Replica {
         self.delta(cursor)
     }
 
-    fn piece(&self, cursor: &Cursor, mark: Mark, channel: Channel, offset: u64) -> Step {
+    fn piece(&self, cursor: &mut Cursor, mark: Mark, channel: Channel, offset: u64) -> Step {
         let end = match channel {
             Channel::Text => mark.text,
             Channel::Reasoning => mark.reasoning,
         };
         let range = usize::try_from(offset).unwrap_or(usize::MAX)..usize::try_from(end).unwrap_or(usize::MAX);
+        cursor.told = mark.position;
         // Marks lie between whole entries, so both ends are character boundaries.
         let text = self.transcript.channel(channel).get(range).unwrap_or_default().to_owned();
         Step::Delta { position: mark.position, channel, offset, text, replay: cursor.replay }

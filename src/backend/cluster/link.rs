@@ -188,8 +188,8 @@ mod tests {
         assert!(matches!(of(ErrorKind::Unknown, "ERR user_script:1: oh"), Error::Corrupt(_)));
     }
 
-    #[test]
-    fn bad_addresses_are_told_without_their_secrets() {
+    #[tokio::test]
+    async fn bad_addresses_are_told_without_their_secrets() {
         for url in ["", "http://user:secret@host", "redis://user:secret@host:notaport", "redis-sentinel://:secret@h:1"] {
             let keys = Keys::new("t").unwrap();
             let problem = match Config::from_url(url) {

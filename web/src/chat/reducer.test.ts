@@ -69,7 +69,17 @@ describe("the offset rule counts UTF-8 bytes", () => {
     const one = run([start, delta(1, 0, "abc"), delta(1, 0, "abc")]);
     expect(held(one)).toMatchObject({ text: "abc", gap: false });
     expect(held(run([delta(3, 5, "f")], one))).toMatchObject({ text: "abc", gap: true });
-    expect(held(run([delta(2, 2, "cd")], one))).toMatchObject({ text: "abc", gap: true });
+  });
+
+  test("text that overlaps what is held adds its rest, from the same owner only", () => {
+    const one = run([start, delta(1, 0, "đường")]);
+    expect(held(run([delta(2, 0, "đường đi")], one))).toMatchObject({
+      text: "đường đi",
+      textBytes: 13,
+      gap: false,
+    });
+    expect(held(run([delta(2, 1, "?")], one))).toMatchObject({ text: "đường", gap: false });
+    expect(held(run([delta(1, 0, "đường đi", 2)], one))).toMatchObject({ text: "đường", gap: true });
   });
 
   test("reasoning has offsets of its own", () => {

@@ -40,11 +40,11 @@ export function applyDelta(generation: Generation, delta: Delta): Generation {
     return generation;
   const reasoning = delta.channel === "reasoning";
   const bytes = reasoning ? generation.reasoningBytes : generation.textBytes;
-  const added = byteLength(delta.text);
-  if (delta.offset !== bytes) {
-    const covered = delta.offset + added <= bytes && (held === null || sameEpoch(delta.position, held));
-    return covered || generation.gap ? generation : { ...generation, gap: true };
-  }
+  const sameOwner = held === null || sameEpoch(delta.position, held);
+  const text = sameOwner ? beyond(delta, bytes) : delta.offset === bytes ? delta.text : null;
+  if (text === null) return generation.gap ? generation : { ...generation, gap: true };
+  if (text === "" && delta.text !== "") return generation;
+  const added = byteLength(text);
   return {
     ...generation,
     status: "running",
@@ -52,9 +52,19 @@ export function applyDelta(generation: Generation, delta: Delta): Generation {
     gap: false,
     position: held === null || comparePositions(delta.position, held) > 0 ? delta.position : held,
     ...(reasoning
-      ? { reasoning: generation.reasoning + delta.text, reasoningBytes: bytes + added }
-      : { text: generation.text + delta.text, textBytes: bytes + added }),
+      ? { reasoning: generation.reasoning + text, reasoningBytes: bytes + added }
+      : { text: generation.text + text, textBytes: bytes + added }),
   };
+}
+
+/** The part of a delta that is not held yet; null if something before it is missing. One owner only appends, so what
+ *  overlaps is the same: a catch-up may start before the text that a history has brought in the meantime. */
+function beyond(delta: Delta, bytes: number): string | null {
+  if (delta.offset > bytes) return null;
+  if (delta.offset === bytes) return delta.text;
+  if (delta.offset + byteLength(delta.text) <= bytes) return "";
+  const overlap = byteSlice(delta.text, bytes - delta.offset);
+  return overlap === null ? null : delta.text.slice(overlap.length);
 }
 
 export interface Snapshot {

@@ -13,24 +13,38 @@ export const Markdown = memo(function Markdown({ text, streaming }: { text: stri
   // Kept from render to render as a cache: the same text gives the same blocks with or without it.
   parsed.current = parse(text, streaming, parsed.current);
   const { blocks } = parsed.current;
+  const depths = headingDepths(blocks);
   return (
     <div className="markdown">
       {blocks.map((block, i) => (
         // biome-ignore lint/suspicious/noArrayIndexKey: a block is what stands at its place; blocks never move
-        <Block key={i} token={block} live={streaming && i >= blocks.length - 2} />
+        <Block key={i} token={block} depths={depths} live={streaming && i >= blocks.length - 2} />
       ))}
     </div>
   );
 });
 
-/** `live`: may still grow, so nothing slow is done with it yet. */
-const Block = memo(function Block({ token, live }: { token: Token; live: boolean }): ReactNode {
+/** The depths of headings that occur, as digits: a string, since it is compared at every rendering. */
+function headingDepths(blocks: readonly Token[]): string {
+  const found = new Set<number>();
+  for (const block of blocks) if (block.type === "heading") found.add((block as Tokens.Heading).depth);
+  return [...found].sort().join("");
+}
+
+interface BlockProps {
+  readonly token: Token;
+  /** May still grow, so nothing slow is done with it yet. */
+  readonly live: boolean;
+  readonly depths: string;
+}
+
+const Block = memo(function Block({ token, live, depths }: BlockProps): ReactNode {
   switch (token.type) {
     case "space":
     case "def":
       return null;
     case "heading":
-      return <Heading token={token as Tokens.Heading} />;
+      return <Heading token={token as Tokens.Heading} depths={depths} />;
     case "paragraph":
       return (
         <p>
@@ -69,12 +83,14 @@ const Block = memo(function Block({ token, live }: { token: Token; live: boolean
 
 function Blocks({ tokens, live }: { tokens: readonly Token[]; live: boolean }): ReactNode {
   // biome-ignore lint/suspicious/noArrayIndexKey: blocks never move
-  return tokens.map((token, i) => <Block key={i} token={token} live={live} />);
+  return tokens.map((token, i) => <Block key={i} token={token} live={live} depths="" />);
 }
 
-/** A heading in an answer stands below the page's own, so `#` begins with the third level. */
-function Heading({ token }: { token: Tokens.Heading }) {
-  const Tag = (["h3", "h4", "h5", "h6"] as const)[Math.min(token.depth, 4) - 1] ?? "h6";
+/** Headings of an answer stand below the page's own and leave out no level, whichever ones the model uses: a reader who
+ *  goes by headings finds the same outline as one who goes by their sizes. */
+function Heading({ token, depths }: { token: Tokens.Heading; depths: string }) {
+  const rank = Math.max(0, depths.indexOf(String(token.depth)));
+  const Tag = (["h3", "h4", "h5", "h6"] as const)[rank] ?? "h6";
   return (
     <Tag className={`heading-${token.depth}`}>
       <Inline tokens={token.tokens} />

@@ -9,12 +9,20 @@ import { openConversation } from "./route";
 /** Background answers followed at once; the rest is seen when it is opened. */
 const BACKGROUND_MAX = 8;
 const ASK_AGAIN_MS = 8_000;
-/** A gap that is still there right after a catch-up is not asked for in a tight loop. */
-const ASK_PAUSE_MS = 300;
+/** Gaps that come back right after a catch-up are not asked for in a tight loop. */
+const STREAK_PAUSE_MS = 250;
+const STREAK_OVER_MS = 5_000;
+
+interface Asked {
+  readonly at: number;
+  readonly answered: boolean;
+  /** How many times in a row, each soon after the other. */
+  readonly streak: number;
+}
 
 export function createSubscriptions(core: Core) {
   const subscribed = new Set<string>();
-  const asked = new Map<string, number>();
+  const asked = new Map<string, Asked>();
 
   function wanted(): Set<string> {
     const { chat, route } = core.get();
@@ -48,7 +56,10 @@ export function createSubscriptions(core: Core) {
     });
     if (!sent) return;
     subscribed.add(conversation);
-    asked.set(conversation, Date.now());
+    const before = asked.get(conversation);
+    const at = Date.now();
+    const streak = before && at - before.at < STREAK_OVER_MS ? before.streak + 1 : 0;
+    asked.set(conversation, { at, answered: false, streak });
   }
 
   /** Brings the server's idea of what we listen to in line with ours, and asks for what is missing. */
@@ -63,10 +74,14 @@ export function createSubscriptions(core: Core) {
       core.transmit({ type: "unsubscribe", conversation });
     }
     for (const conversation of missing(want)) {
-      const since = Date.now() - (asked.get(conversation) ?? 0);
-      const answered = !asked.has(conversation);
-      if (answered || since > ASK_AGAIN_MS) ask(conversation);
+      if (mayAsk(asked.get(conversation))) ask(conversation);
     }
+  }
+
+  function mayAsk(before: Asked | undefined): boolean {
+    if (before === undefined) return true;
+    const pause = before.answered ? Math.min(before.streak, 12) * STREAK_PAUSE_MS : ASK_AGAIN_MS;
+    return Date.now() - before.at >= pause;
   }
 
   /** A gap in a generation of which only the id came yet may be of any conversation. */
@@ -88,12 +103,8 @@ export function createSubscriptions(core: Core) {
     // `send` and `regenerate` subscribe by themselves.
     if (frame.type === "accepted") subscribed.add(frame.conversation);
     if (frame.type === "caught_up") {
-      const { conversation } = frame;
-      setTimeout(() => {
-        asked.delete(conversation);
-        sync();
-      }, ASK_PAUSE_MS);
-      return;
+      const before = asked.get(frame.conversation);
+      if (before) asked.set(frame.conversation, { ...before, answered: true });
     }
     // Tokens come hundreds a second, and all that one can ask for is what it shows to be missing.
     if (frame.type === "delta" && !core.get().chat.generations[frame.generation]?.gap) return;
