@@ -8,7 +8,7 @@ use chatnode::model::{Status, UserId};
 use crate::conformance::stage::{Writer, ask, eventually, following, opening, text};
 use crate::harness::servers::{Programs, Server, World, nats_url, redis_url, shared};
 
-const ANSWERS: usize = 40;
+const ANSWERS: usize = 120;
 const TOKENS: usize = 1_000;
 /// Turns of one conversation: what it costs by itself is shared by them.
 const TURNS: usize = 4;

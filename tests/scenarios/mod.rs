@@ -1,5 +1,6 @@
 //! Whole nodes, as people and programs meet them.
 
+mod cluster_differential;
 mod cluster_memory;
 mod cluster_nats;
 mod cluster_redis;

@@ -12,6 +12,8 @@ use crate::backend::{Error, Health, Link};
 
 /// Between two looks at a link that says nothing by itself.
 const LOOK: Duration = Duration::from_millis(500);
+/// The same while Redis is away, when a look costs nothing.
+const LOOK_WHILE_DOWN: Duration = Duration::from_millis(20);
 
 /// Both links as they are before anything was heard of them.
 pub(super) fn unknown() -> Health {
@@ -42,10 +44,11 @@ pub(super) async fn watch_until(
             Err(error) => Link::Down(why(last.clone().unwrap_or(error))),
         };
         redis.leave_replica().await;
+        let look = if store.is_up() { LOOK } else { LOOK_WHILE_DOWN };
         tell(&health, Health { store, backplane });
         tokio::select! {
             () = stopped.cancelled() => return,
-            () = tokio::time::sleep(LOOK) => {}
+            () = tokio::time::sleep(look) => {}
             Ok(()) = nats.changed() => {}
             Ok(_) = reconnects.recv() => {}
             Ok((error, _)) = errors.recv() => last = Some(redis.fail(&error)),

@@ -124,6 +124,13 @@ impl Store for Redis {
         let intent = self.intend(&Intent::list(user, id)).await?;
         let mut answer = self.on_conversation(&self.link.steps.delete, id, args).await?;
         let found = answer.word() == "OK";
+        for mut queued in answer.list().lists() {
+            let (generation, model) = (keys::long_generation(id, &queued.word()), queued.word());
+            // One that stays is dropped when it comes up.
+            if let Some(generation) = generation {
+                self.drop_work(&model, keys::work_member(&generation)).await?;
+            }
+        }
         // Also when nothing was there: the first try may have been cut between the two steps.
         self.unlist(user, id).await?;
         self.forget(id, &intent).await;

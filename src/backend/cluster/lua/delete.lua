@@ -1,7 +1,13 @@
 -- Removes the conversation with all that hangs on it. ARGV user, what keys of logs begin with, what keys of states begin with.
+-- Answers {generation, model} of those that still stand in a queue.
 if redis.call('HGET', CONVERSATION, 'u') ~= ARGV[1] then return {'NONE'} end
+local queued = {}
+for _, generation in ipairs(redis.call('HKEYS', OPEN)) do
+  local model = redis.call('HGET', ARGV[3] .. generation, 'o')
+  if model then queued[#queued + 1] = {generation, model} end
+end
 for _, generation in ipairs(redis.call('HKEYS', GENERATIONS)) do
   redis.call('UNLINK', ARGV[2] .. generation, ARGV[3] .. generation)
 end
 redis.call('UNLINK', CONVERSATION, MESSAGES, CHILDREN, ORDER, BRANCHES, REQUESTS, GENERATIONS, OPEN)
-return {'OK'}
+return {'OK', queued}

@@ -7,7 +7,8 @@ if state[2] ~= epoch or state[3] ~= nonce then return {'FENCED'} end
 local seq = string.match(previous, '^' .. epoch .. '%-(%d+)$')
 local position = epoch .. '-' .. string.format('%.0f', seq and tonumber(seq) + 1 or 0)
 if state[1] == 'f' then
-  if state[4] == position then return {'DONE', state[5], describe()} end
+  local last = state[4] == position and redis.call('XRANGE', LOG, position, position)[1]
+  if last and last[2][2] == ARGV[5] and last[2][4] == ARGV[6] then return {'DONE', state[5], describe()} end
   return {'FINAL'}
 end
 if state[4] ~= previous then return {'TAIL', state[4]} end
