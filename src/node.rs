@@ -157,7 +157,14 @@ pub async fn start(config: Config, backends: Backends, listener: TcpListener, dr
         metrics: metrics.clone(),
     };
     let health = backends.health.clone();
-    let probes = Probes { node_id: config.node_id.clone(), roles: config.roles, health, drain: drain.clone(), ready: ready.clone(), metrics };
+    let probes = Probes {
+        node_id: config.node_id.clone(),
+        roles: config.roles,
+        health,
+        drain: drain.clone(),
+        ready: ready.clone(),
+        metrics,
+    };
     let router = probes::router(probes).merge(gateway.map(Gateway::router).unwrap_or_default());
     serve(router, listener, &drain);
     drain.spawn("registration", registration.run(drain.clone()));

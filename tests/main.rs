@@ -2,6 +2,6 @@
 #![expect(clippy::disallowed_methods, reason = "a test spawns its actors itself and waits for them")]
 
 mod conformance;
+mod harness;
 mod scenarios;
 mod tidy;
-mod harness;

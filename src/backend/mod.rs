@@ -422,7 +422,9 @@ pub enum Hint {
     Conversation {
         conversation: Conversation,
     },
-    ConversationDeleted { conversation: Conversation },
+    ConversationDeleted {
+        conversation: Conversation,
+    },
     Work,
     Cancel,
 }

@@ -38,7 +38,8 @@ impl Auth {
     /// The user of these headers; `None` when they name nobody we signed for.
     async fn known(&self, headers: &HeaderMap) -> Result<Option<UserId>, Error> {
         let key = self.key().await?;
-        let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok()).flat_map(|all| all.split(';'));
+        let cookies =
+            headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok()).flat_map(|all| all.split(';'));
         let mut values = cookies.filter_map(|cookie| cookie.trim().strip_prefix(COOKIE)?.strip_prefix('='));
         Ok(values.find_map(|value| verify(key, value)))
     }
@@ -141,7 +142,13 @@ mod tests {
         for good in ["http://chat.example:8080", "https://CHAT.example:8080", "https://friend.example"] {
             assert!(origin_allowed(&headers(good), &allowed), "{good}");
         }
-        for evil in ["http://chat.example", "null", "http://evil.example", "http://chat.example:8080.evil.example", "ws://chat.example:8080"] {
+        for evil in [
+            "http://chat.example",
+            "null",
+            "http://evil.example",
+            "http://chat.example:8080.evil.example",
+            "ws://chat.example:8080",
+        ] {
             assert!(!origin_allowed(&headers(evil), &allowed), "{evil}");
         }
         assert!(origin_allowed(&HeaderMap::new(), &[]));

@@ -7,7 +7,8 @@ use unicode_segmentation::UnicodeSegmentation;
 
 use super::error::Refusal;
 use crate::backend::{
-    Backends, Cancel, Cluster, Error, Hint, Parent, Progress, Question, REQUEST_ID_BYTES_MAX, Subject, Submission, Submitted, models_of,
+    Backends, Cancel, Cluster, Error, Hint, Parent, Progress, Question, REQUEST_ID_BYTES_MAX, Subject, Submission, Submitted,
+    models_of,
 };
 use crate::drain::Drain;
 use crate::model::{Conversation, ConversationId, GenerationId, MessageId, ModelInfo, Options, Role, Time, UserId};
@@ -79,7 +80,13 @@ impl Desk {
     ///
     /// # Errors
     /// As [`Desk::send`].
-    pub async fn regenerate(&self, user: &UserId, request_id: String, message: &str, model: Option<&str>) -> Result<Submitted, Refusal> {
+    pub async fn regenerate(
+        &self,
+        user: &UserId,
+        request_id: String,
+        message: &str,
+        model: Option<&str>,
+    ) -> Result<Submitted, Refusal> {
         check_request(&request_id)?;
         let id = message_id(message)?;
         let conversation = id.conversation();

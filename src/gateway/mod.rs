@@ -64,7 +64,17 @@ impl Gateway {
     ) -> Self {
         let desk = Desk::new(backends.clone(), drain.clone(), cluster.clone(), config.prompt_bytes_max);
         let hub = Hub::new(backends.clone(), drain.clone(), metrics.clone(), config.linger);
-        Self { node_id: node_id.into(), config: Arc::new(config), backends, cluster, desk, hub, drain, metrics, open: Arc::default() }
+        Self {
+            node_id: node_id.into(),
+            config: Arc::new(config),
+            backends,
+            cluster,
+            desk,
+            hub,
+            drain,
+            metrics,
+            open: Arc::default(),
+        }
     }
 
     /// WebSocket connections that are open.

@@ -15,11 +15,11 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::Gateway;
 use super::frames;
 use super::hub::{Reader, Subscription};
+use super::resume::Step;
 use crate::backend::{Hint, Subject};
 use crate::model::{ConversationId, MessageId, UserId};
-use super::resume::Step;
-use crate::telemetry::Resume;
 use crate::protocol::{ConversationChange, ServerFrame, Tail, close};
+use crate::telemetry::Resume;
 
 /// How long a closing handshake may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);

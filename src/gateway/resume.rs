@@ -77,11 +77,30 @@ pub struct Cursor {
 pub enum Step {
     /// A frame that is the same for every reader who is up to date, serialized once.
     Shared(Utf8Bytes),
-    Delta { position: Position, channel: Channel, offset: u64, text: String, replay: bool },
-    Snapshot { position: Position, text: String, reasoning: Option<String> },
-    Rewind { position: Position, channel: Channel, offset: u64 },
-    Status { progress: Progress, ahead: Option<u32> },
-    Finished { message: Arc<Message> },
+    Delta {
+        position: Position,
+        channel: Channel,
+        offset: u64,
+        text: String,
+        replay: bool,
+    },
+    Snapshot {
+        position: Position,
+        text: String,
+        reasoning: Option<String>,
+    },
+    Rewind {
+        position: Position,
+        channel: Channel,
+        offset: u64,
+    },
+    Status {
+        progress: Progress,
+        ahead: Option<u32>,
+    },
+    Finished {
+        message: Arc<Message>,
+    },
 }
 
 impl Cursor {
@@ -344,7 +363,9 @@ impl Replica {
     fn delta(&self, cursor: &mut Cursor) -> Option<Step> {
         let first = self.marks.partition_point(|mark| mark.position <= cursor.position);
         let ahead = self.marks.get(first..)?;
-        let room = |mark: &Mark| mark.text.max(cursor.text) + mark.reasoning.max(cursor.reasoning) <= cursor.text + cursor.reasoning + REPLAY_BYTES_MAX;
+        let room = |mark: &Mark| {
+            mark.text.max(cursor.text) + mark.reasoning.max(cursor.reasoning) <= cursor.text + cursor.reasoning + REPLAY_BYTES_MAX
+        };
         let fitting = ahead.partition_point(room).max(1);
         let mark = *ahead.get(fitting - 1)?;
         if mark.reasoning > cursor.reasoning {

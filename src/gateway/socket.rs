@@ -48,7 +48,9 @@ pub(super) async fn upgrade(
 ) -> Response {
     if gateway.drain.draining().is_cancelled() {
         gateway.metrics.ws_rejected("draining");
-        return Refusal::new(ErrorCode::Unavailable, "this node is leaving; another one will serve you").retry_after(500).into_response();
+        return Refusal::new(ErrorCode::Unavailable, "this node is leaving; another one will serve you")
+            .retry_after(500)
+            .into_response();
     }
     let allowed = origin_allowed(&headers, &gateway.config.allowed_origins);
     let locale = headers.get(ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok()).and_then(locale);
@@ -224,7 +226,8 @@ impl Connection {
             ClientFrame::Regenerate { request_id, message, model } => {
                 let gateway = self.gateway.clone();
                 let (user, request) = (self.user.clone(), request_id.clone());
-                self.submit(request_id, async move { gateway.desk.regenerate(&user, request, &message, model.as_deref()).await }).await
+                self.submit(request_id, async move { gateway.desk.regenerate(&user, request, &message, model.as_deref()).await })
+                    .await
             }
             ClientFrame::Subscribe { conversation, known } => self.subscribe(conversation, known).await,
             ClientFrame::Unsubscribe { conversation } => match ConversationId::parse(&conversation) {

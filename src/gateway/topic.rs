@@ -353,8 +353,12 @@ impl Task {
                 self.conversation_check = now + CONVERSATION_EVERY;
             }
         }
-        let due: Vec<GenerationId> =
-            self.watches.iter().filter(|(_, watch)| watch.ended.is_none() && now >= watch.next).map(|(id, _)| id.clone()).collect();
+        let due: Vec<GenerationId> = self
+            .watches
+            .iter()
+            .filter(|(_, watch)| watch.ended.is_none() && now >= watch.next)
+            .map(|(id, _)| id.clone())
+            .collect();
         for generation in due {
             self.check(&generation).await;
         }
@@ -368,7 +372,13 @@ impl Task {
         if let Some(watch) = self.watches.get_mut(generation) {
             watch.checks += 1;
             let planned = CHECKS.get(watch.checks).map_or(CHECK_EVERY, |at| *at - CHECKS[watch.checks - 1]);
-            let pause = if !hints_come { POLL_EVERY } else if queued { planned.min(QUEUE_EVERY) } else { planned };
+            let pause = if !hints_come {
+                POLL_EVERY
+            } else if queued {
+                planned.min(QUEUE_EVERY)
+            } else {
+                planned
+            };
             watch.next = Instant::now() + pause;
         }
         self.load(generation).await;

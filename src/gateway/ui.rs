@@ -40,7 +40,8 @@ fn file(path: &str, encodings: &str) -> Option<Response> {
         .filter(|(name, _)| encodings.contains(name))
         .find_map(|(name, suffix)| Some((Some(*name), Assets::get(&format!("{path}{suffix}"))?)))
         .or_else(|| Some((None, Assets::get(path)?)))?;
-    let kind = Assets::get(path).map_or_else(|| "application/octet-stream".to_owned(), |plain| plain.metadata.mimetype().to_owned());
+    let kind =
+        Assets::get(path).map_or_else(|| "application/octet-stream".to_owned(), |plain| plain.metadata.mimetype().to_owned());
     let mut response = Response::new(Body::from(file.data));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_str(&kind).ok()?);

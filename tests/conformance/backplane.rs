@@ -88,7 +88,7 @@ pub(crate) async fn all_hints_travel(backends: Backends) {
         Hint::Tail { generation: generation.clone(), position },
         Hint::Progress { generation, progress: Progress::Recovering },
         Hint::Message { message: Box::new(message(&conversation.id, None, "hello")) },
-        Hint::ConversationDeleted { id: conversation.id.clone() },
+        Hint::ConversationDeleted { conversation: conversation.clone() },
         Hint::Conversation { conversation },
         Hint::Work,
         Hint::Cancel,

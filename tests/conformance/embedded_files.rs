@@ -64,7 +64,7 @@ async fn reopening_keeps_everything_and_frees_leases_at_once() {
     writer.say("Đi thẳng, ").await;
     let (before, _) = read_all(&world.backends, &submission.generation).await;
     assert!(try_claim(&world.backends).await.is_none());
-    let claim = writer.claim;
+    let claim = writer.dies();
     world.close().await;
 
     let world = World::open(dir.path());
@@ -199,7 +199,7 @@ async fn a_full_disk_loses_nothing_and_passes() {
     let mut writer = Writer::begin(backends).await;
     let error = loop {
         let words = super::stage::text(writer.said.len() as u64, "many words ");
-        if let Err(error) = writer.append(&vec![words; 1]).await {
+        if let Err(error) = writer.append(&[words]).await {
             break error;
         }
         writer.said.push_str("many words ");

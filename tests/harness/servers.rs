@@ -32,7 +32,8 @@ struct Process {
 impl Process {
     fn start(program: &Path, args: &[String], log: &Path) -> Self {
         // The shell keeps its child unreaped until it ends itself, so the pid can't become another process's.
-        const BELOW: &str = r#"log=$1; shift; "$@" </dev/null >>"$log" 2>&1 & server=$!; echo $server; read -r _; kill -9 $server 2>/dev/null"#;
+        const BELOW: &str =
+            r#"log=$1; shift; "$@" </dev/null >>"$log" 2>&1 & server=$!; echo $server; read -r _; kill -9 $server 2>/dev/null"#;
         let mut shell = Command::new("sh")
             .args([OsStr::new("-c"), OsStr::new(BELOW), OsStr::new("sh"), log.as_os_str(), program.as_os_str()])
             .args(args)
@@ -279,7 +280,8 @@ pub(crate) struct Shared {
 
 pub(crate) fn shared() -> Option<&'static Shared> {
     static SHARED: OnceLock<Option<Shared>> = OnceLock::new();
-    let start = || Programs::find().map(|programs| Shared { redis: programs.redis(&["--appendonly", "no"]), nats: programs.nats(&[]) });
+    let start =
+        || Programs::find().map(|programs| Shared { redis: programs.redis(&["--appendonly", "no"]), nats: programs.nats(&[]) });
     SHARED.get_or_init(start).as_ref()
 }
 

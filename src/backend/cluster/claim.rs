@@ -92,8 +92,7 @@ impl Redis {
 
     /// Makes a generation claimable; `place` is the microsecond of its submission. `returned`: its lease was given back.
     pub(super) async fn enqueue(&self, model: &str, generation: &GenerationId, place: &str, returned: bool) -> Result<()> {
-        let args: Vec<Value> =
-            vec![keys::work_member(generation).into(), place.into(), if returned { "1" } else { "0" }.into()];
+        let args: Vec<Value> = vec![keys::work_member(generation).into(), place.into(), if returned { "1" } else { "0" }.into()];
         let models = self.link.keys.key(&Key::Models);
         let redis = self.link.redis();
         let name = async {
@@ -116,19 +115,16 @@ impl Redis {
     pub(super) async fn drop_work(&self, model: &str, member: &str) -> Result<()> {
         let redis = self.link.redis();
         let [waiting, leased] = [Key::Waiting(model), Key::Leased(model)].map(|key| self.link.keys.key(&key));
-        let both = async { tokio::try_join!(redis.zrem::<Value, _, _>(waiting, member), redis.zrem::<Value, _, _>(leased, member)) };
+        let both =
+            async { tokio::try_join!(redis.zrem::<Value, _, _>(waiting, member), redis.zrem::<Value, _, _>(leased, member)) };
         both.await.map(|_| ()).map_err(|error| self.link.fail(&error))
     }
 
     /// How many wait before it; puts it back when the queue lost it.
     pub(super) async fn ahead(&self, model: &str, generation: &GenerationId, place: &str) -> Result<u32> {
         let key = self.link.keys.key(&Key::Waiting(model));
-        let rank: Option<u32> = self
-            .link
-            .redis()
-            .zrank(key, keys::work_member(generation), false)
-            .await
-            .map_err(|error| self.link.fail(&error))?;
+        let rank: Option<u32> =
+            self.link.redis().zrank(key, keys::work_member(generation), false).await.map_err(|error| self.link.fail(&error))?;
         match rank {
             Some(rank) => Ok(rank),
             None => self.enqueue(model, generation, place, false).await.map(|()| 0),

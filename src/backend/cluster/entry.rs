@@ -37,13 +37,10 @@ pub(super) fn encode(entry: &Entry) -> (u64, String) {
             (delta.offset << 2 | kind, delta.text.clone())
         }
         Entry::Own(own) => {
-            let rest =
-                OwnRest { w: own.worker.clone(), m: own.rung, b: own.base, r: own.reasoning_offset, a: own.attempt };
+            let rest = OwnRest { w: own.worker.clone(), m: own.rung, b: own.base, r: own.reasoning_offset, a: own.attempt };
             (own.offset << 2 | OWN, serde_json::to_string(&rest).expect("plain fields become JSON"))
         }
-        Entry::Fin(outcome) => {
-            (outcome.length << 2 | FIN, serde_json::to_string(outcome).expect("plain fields become JSON"))
-        }
+        Entry::Fin(outcome) => (outcome.length << 2 | FIN, serde_json::to_string(outcome).expect("plain fields become JSON")),
     }
 }
 

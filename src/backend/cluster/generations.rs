@@ -5,10 +5,10 @@ use async_trait::async_trait;
 use fred::types::Value;
 
 use super::Redis;
+use super::entry;
 use super::keys;
 use super::record;
 use super::steps::{Answer, Step};
-use super::entry;
 use crate::backend::{Cancel, Claim, Error, Generations, Lease, LogPage, Phase, Renewed, Result, Submission, Submitted};
 use crate::log::{Entry, Outcome};
 use crate::model::{GenerationId, Message, Position, Status};
@@ -27,11 +27,8 @@ impl Generations for Redis {
     }
 
     async fn renew(&self, lease: &Lease) -> Result<Renewed> {
-        let args: Vec<Value> = vec![
-            lease.nonce().into(),
-            lease.epoch().to_string().into(),
-            self.retention.running.as_millis().to_string().into(),
-        ];
+        let args: Vec<Value> =
+            vec![lease.nonce().into(), lease.epoch().to_string().into(), self.retention.running.as_millis().to_string().into()];
         let mut answer = self.on_log(&self.link.steps.renew, lease.generation(), args).await?;
         let renewed = written(&mut answer)?;
         let model = answer.word();

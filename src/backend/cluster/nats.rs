@@ -65,12 +65,7 @@ impl Addresses {
 }
 
 /// Starts to connect, and goes on in the background for ever. An error means that the addresses or credentials can't be meant.
-pub(super) async fn open(
-    urls: &str,
-    name: &str,
-    state: watch::Sender<Link>,
-    dropped: Dropped,
-) -> Result<Client, String> {
+pub(super) async fn open(urls: &str, name: &str, state: watch::Sender<Link>, dropped: Dropped) -> Result<Client, String> {
     let addresses = Addresses::parse(urls)?;
     let mut options = ConnectOptions::new()
         .name(format!("chatnode {name}"))

@@ -149,11 +149,7 @@ pub(super) fn split_ids(conversation: &ConversationId, joined: &str) -> Result<V
 pub(super) const CONVERSATION_FIELDS: [&str; 6] = ["u", "t", "p", "v", "a", "b"];
 
 /// A conversation with the (short) user that it belongs to; `None` when it isn't there.
-pub(super) fn conversation(
-    id: &ConversationId,
-    fields: &[Option<String>],
-    open: u64,
-) -> Result<Option<(String, Conversation)>> {
+pub(super) fn conversation(id: &ConversationId, fields: &[Option<String>], open: u64) -> Result<Option<(String, Conversation)>> {
     let field = |at: usize| fields.get(at).and_then(Option::as_deref);
     let Some(user) = field(0) else { return Ok(None) };
     let number = |at: usize| {

@@ -13,8 +13,8 @@ use super::record;
 use super::steps::Answer;
 use super::sweep::Intent;
 use crate::backend::{
-    Cluster, ConversationState, Error, ListQuery, Listing, NODE_EXPIRY_MS, OpenGeneration, Patch, PathEnd, PathItem,
-    PathPage, PathQuery, Result, Store,
+    Cluster, ConversationState, Error, ListQuery, Listing, NODE_EXPIRY_MS, OpenGeneration, Patch, PathEnd, PathItem, PathPage,
+    PathQuery, Result, Store,
 };
 use crate::model::{Conversation, ConversationId, Message, MessageId, NodeInfo, UserId};
 
@@ -151,8 +151,7 @@ impl Store for Redis {
         if id.is_some_and(|id| id.conversation() != *conversation) {
             return Err(Error::NotFound);
         }
-        let args: Vec<Value> =
-            vec![end.into(), id.map_or("", keys::short_message).into(), query.limit.to_string().into()];
+        let args: Vec<Value> = vec![end.into(), id.map_or("", keys::short_message).into(), query.limit.to_string().into()];
         let mut answer = self.on_conversation(&self.link.steps.path, conversation, args).await?;
         if answer.word() != "OK" {
             return Err(Error::NotFound);
@@ -169,12 +168,7 @@ impl Store for Redis {
         Ok(PathPage { items, more })
     }
 
-    async fn messages(
-        &self,
-        conversation: &ConversationId,
-        after: Option<&MessageId>,
-        limit: usize,
-    ) -> Result<Vec<Message>> {
+    async fn messages(&self, conversation: &ConversationId, after: Option<&MessageId>, limit: usize) -> Result<Vec<Message>> {
         if after.is_some_and(|id| id.conversation() != *conversation) {
             return Err(Error::NotFound);
         }
@@ -190,12 +184,8 @@ impl Store for Redis {
     async fn heartbeat(&self, node: &NodeInfo, gone: bool) -> Result<Cluster> {
         let keys = vec![self.link.keys.key(&Key::Nodes), self.link.keys.key(&Key::NodeInfos)];
         let said = serde_json::to_string(node).expect("plain fields become JSON");
-        let args: Vec<Value> = vec![
-            node.id.as_str().into(),
-            said.into(),
-            if gone { "1" } else { "0" }.into(),
-            NODE_EXPIRY_MS.to_string().into(),
-        ];
+        let args: Vec<Value> =
+            vec![node.id.as_str().into(), said.into(), if gone { "1" } else { "0" }.into(), NODE_EXPIRY_MS.to_string().into()];
         let beat = self.link.run(&self.link.steps.heartbeat, keys, args);
         let (answer, waiting) = tokio::try_join!(beat, self.waiting())?;
         // A newer version's node may say what this one can't read; it lives all the same, but can't be shown.

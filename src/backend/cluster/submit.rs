@@ -48,18 +48,14 @@ impl Redis {
                 Ok(turn) => {
                     self.offer(&submission.user, &turn).await?;
                     let done = format!("{DONE}{}", keys::short_conversation(&first.conversation));
-                    let (_, _) = tokio::join!(
-                        self.replace_request(submission, &held, &done),
-                        self.forget(&first.conversation, &intent)
-                    );
+                    let (_, _) =
+                        tokio::join!(self.replace_request(submission, &held, &done), self.forget(&first.conversation, &intent));
                     return Ok(turn.submitted);
                 }
                 Err(Error::NotFound) => {
                     // It was never accepted, so the request may still mean something else.
-                    let (freed, ()) = tokio::join!(
-                        self.replace_request(submission, &held, ""),
-                        self.forget(&first.conversation, &intent)
-                    );
+                    let (freed, ()) =
+                        tokio::join!(self.replace_request(submission, &held, ""), self.forget(&first.conversation, &intent));
                     freed?;
                     if other.is_none() {
                         return Err(Error::NotFound);
@@ -105,10 +101,10 @@ impl Redis {
     async fn store_turn(&self, submission: &Submission, create: &str) -> Result<Turn> {
         let id = &submission.conversation;
         let answer = unwritten(submission, &submission.answer, Role::Assistant);
-        let question = submission.question.as_ref().map(|question| Message {
-            content: question.content.clone(),
-            ..unwritten(submission, &question.id, Role::User)
-        });
+        let question = submission
+            .question
+            .as_ref()
+            .map(|question| Message { content: question.content.clone(), ..unwritten(submission, &question.id, Role::User) });
         let parent = match &submission.parent {
             Parent::NewestLeaf => "N",
             Parent::Root => "-",

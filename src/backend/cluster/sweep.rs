@@ -167,8 +167,7 @@ impl Redis {
             }
         }
         let key = self.link.keys.key(&Key::Models);
-        let trimmed: std::result::Result<Value, _> =
-            self.link.redis().zremrangebyrank(key, 0, -MODELS_KEPT - 1).await;
+        let trimmed: std::result::Result<Value, _> = self.link.redis().zremrangebyrank(key, 0, -MODELS_KEPT - 1).await;
         trimmed.map_err(|error| self.link.fail(&error))?;
         Ok(done)
     }

@@ -47,14 +47,15 @@ pub(super) fn router(gateway: &Gateway) -> Router<Gateway> {
         .routes(routes!(transfer::export))
         .layer(DefaultBodyLimit::max(body_max))
         .merge(
-            OpenApiRouter::new()
-                .routes(routes!(transfer::import))
-                .layer(DefaultBodyLimit::max(gateway.config.import_bytes_max)),
+            OpenApiRouter::new().routes(routes!(transfer::import)).layer(DefaultBodyLimit::max(gateway.config.import_bytes_max)),
         )
         .split_for_parts();
     let document = std::sync::Arc::<str>::from(document.to_json().expect("the document has string keys"));
     router
-        .route("/api/openapi.json", axum::routing::get(async move || ([(header::CONTENT_TYPE, "application/json")], document.to_string())))
+        .route(
+            "/api/openapi.json",
+            axum::routing::get(async move || ([(header::CONTENT_TYPE, "application/json")], document.to_string())),
+        )
         .route("/api/{*rest}", axum::routing::any(async || Refusal::not_found()))
         .method_not_allowed_fallback(async || {
             let refusal = Refusal::bad("this address does not know this method");

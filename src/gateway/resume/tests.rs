@@ -41,7 +41,8 @@ fn write(events: &[Event]) -> TrueLog {
     let mut said = vec![(String::new(), String::new())];
     let mut epoch = 1;
     let mut put = |transcript: &mut Transcript, epoch: u64, entry: Entry| {
-        let position = if transcript.position.epoch == epoch { transcript.position.next(epoch) } else { Position { epoch, seq: 0 } };
+        let position =
+            if transcript.position.epoch == epoch { transcript.position.next(epoch) } else { Position { epoch, seq: 0 } };
         transcript.apply(position, &entry).expect("a true log has no holes");
         said.push((transcript.text.clone(), transcript.reasoning.clone()));
         entries.push((position, entry));
@@ -110,7 +111,12 @@ impl Client {
             let value: serde_json::Value = serde_json::from_str(frame.as_str()).expect("a frame");
             let channel = if value.get("channel").is_some() { Channel::Reasoning } else { Channel::Text };
             let text = value["text"].as_str().expect("text").to_owned();
-            (value["position"].as_str().expect("position").parse().expect("position"), channel, value["offset"].as_u64().expect("offset"), text)
+            (
+                value["position"].as_str().expect("position").parse().expect("position"),
+                channel,
+                value["offset"].as_u64().expect("offset"),
+                text,
+            )
         };
         match step {
             Step::Shared(frame) => {
