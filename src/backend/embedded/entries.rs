@@ -103,15 +103,16 @@ fn extend(db: &Connection, state: &State, until: Time) -> Result<()> {
 }
 
 pub(super) fn finish(db: &Connection, key: &Key, previous: Position, outcome: &Outcome, message: &Message) -> Result<()> {
-    let state = generations::state(db, &key.generation)?;
+    let (state, logged) = generations::find(db, &key.generation)?.ok_or(Error::Gone)?;
     if !key.opens(&state) {
         return Err(Error::Fenced);
     }
     let position = previous.next(key.epoch);
     if state.ended {
-        // The lease stays on record, so that its owner's own repeat is told from anybody else's attempt.
+        // The lease stays on record, so that its owner's own repeat is told from anybody else's attempt, also when the
+        // log has been removed since.
         let body = encode(&Entry::Fin(outcome.clone()));
-        let mine = state.tail == position && stored(db, state.n, position)? == Some(body);
+        let mine = state.tail == position && (!logged || stored(db, state.n, position)? == Some(body));
         return if mine { Ok(()) } else { Err(Error::Fenced) };
     }
     if state.tail != previous {

@@ -115,7 +115,7 @@ pub(super) fn state(db: &Connection, generation: &GenerationId) -> Result<State>
 }
 
 /// The state, and whether its log is kept.
-fn find(db: &Connection, generation: &GenerationId) -> Result<Option<(State, bool)>> {
+pub(super) fn find(db: &Connection, generation: &GenerationId) -> Result<Option<(State, bool)>> {
     let sql = "SELECT n, conversation, message, ended, status, cancel, epoch, tail_epoch, tail_seq, leased, nonce, logged
         FROM generations WHERE id = ?1";
     let mut statement = db.prepare_cached(sql)?;
