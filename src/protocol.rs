@@ -87,6 +87,10 @@ pub struct Known {
 #[cfg_attr(test, derive(ts_rs::TS))]
 #[cfg_attr(test, ts(optional_fields))]
 #[serde(tag = "type", rename_all = "snake_case")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a frame lives as long as it takes to write it down; boxes would only hide its shape"
+)]
 pub enum ServerFrame {
     Welcome {
         connection: String,
