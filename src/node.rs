@@ -126,7 +126,7 @@ pub async fn start(config: Config, backends: Backends, listener: TcpListener, dr
     let address = listener.local_addr().unwrap_or(config.listen);
     let ready = Ready::default();
     let worker = config.roles.ai().then(|| {
-        let catalog = Catalog::start(&config.ai.models, config.ai.retry, &drain);
+        let catalog = Catalog::start(&config.ai, &metrics, &drain);
         let worker = Worker::new(&config.node_id, config.ai.clone(), backends.clone(), catalog, drain.clone(), metrics.clone());
         drain.spawn("worker", worker.clone().run());
         worker
