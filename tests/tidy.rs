@@ -14,7 +14,7 @@ const DOORS: [(&str, &[&str]); 10] = [
     ("fred", &["src/backend/cluster"]),
     ("async_nats", &["src/backend/cluster"]),
     ("rusqlite", &["src/backend/embedded"]),
-    ("axum", &["src/gateway", "src/probes.rs", "src/node.rs"]),
+    ("axum", &["src/gateway", "src/probes.rs"]),
     ("rust_embed", &["src/gateway/ui.rs"]),
     ("reqwest", &["src/ai/provider"]),
     ("clap", &["src/config"]),
