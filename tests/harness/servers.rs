@@ -297,14 +297,22 @@ pub(crate) struct World {
 impl World {
     /// On servers that answer; ready when this returns.
     pub(crate) async fn open(redis_url: &str, nats_url: &str, lease: Duration) -> Self {
+        Self::open_with(redis_url, nats_url, lease, Retention::default()).await
+    }
+
+    pub(crate) async fn open_with(redis_url: &str, nats_url: &str, lease: Duration, retention: Retention) -> Self {
         let prefix = format!("t{}", &uuid::Uuid::new_v4().simple().to_string()[..12]);
-        let world = Self::join(redis_url, nats_url, lease, &prefix).await;
+        let world = Self::start(redis_url, nats_url, lease, &prefix, retention).await;
         world.ready().await;
         world
     }
 
     /// One more node of the cluster with this prefix, whether or not its servers are there.
     pub(crate) async fn join(redis_url: &str, nats_url: &str, lease: Duration, prefix: &str) -> Self {
+        Self::start(redis_url, nats_url, lease, prefix, Retention::default()).await
+    }
+
+    async fn start(redis_url: &str, nats_url: &str, lease: Duration, prefix: &str, retention: Retention) -> Self {
         let (drain, dropped) = (Drain::new(), Dropped::default());
         let options = Options {
             redis_url: Secret::new(redis_url),
@@ -312,7 +320,7 @@ impl World {
             prefix: prefix.to_owned(),
             lease,
             node_id: "test".to_owned(),
-            retention: Retention::default(),
+            retention,
             drain: drain.clone(),
             dropped: dropped.clone(),
         };

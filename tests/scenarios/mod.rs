@@ -1,5 +1,10 @@
 //! Whole nodes, as people and programs meet them.
 
+mod cluster_memory;
+mod cluster_nats;
+mod cluster_redis;
+mod cluster_topology;
+mod cluster_writer;
 mod config;
 mod providers;
 mod providers_catalog;

@@ -26,7 +26,7 @@ enum Taken {
 }
 
 impl Redis {
-    pub(super) async fn claim_oldest(&self, worker: &str, models: &[String]) -> Result<Option<Claim>> {
+    pub(super) async fn claim_oldest(&self, models: &[String]) -> Result<Option<Claim>> {
         for _ in 0..LOOKS_MAX {
             let Some(model) = self.oldest(models).await? else { return Ok(None) };
             let Some(member) = self.pop(model).await? else {
@@ -41,7 +41,7 @@ impl Redis {
                 self.drop_work(model, &member).await?;
                 continue;
             };
-            match self.take(worker, &generation).await? {
+            match self.take(&generation).await? {
                 Taken::Yes(claim) => return Ok(Some(*claim)),
                 Taken::Busy(ms) => self.settle(model, &generation, ms).await?,
                 Taken::Over => self.drop_work(model, &member).await?,
@@ -70,13 +70,14 @@ impl Redis {
         Ok(self.link.run(&self.link.steps.pop, self.queue_keys(model), args).await?.text())
     }
 
-    async fn take(&self, _worker: &str, generation: &GenerationId) -> Result<Taken> {
+    async fn take(&self, generation: &GenerationId) -> Result<Taken> {
         let nonce = format!("{:016x}", rand::random::<u64>());
         let args: Vec<Value> = vec![
             keys::short_generation(generation).into(),
             nonce.as_str().into(),
             self.lease_ms().into(),
             self.retention.running.as_millis().to_string().into(),
+            record::lost().into(),
         ];
         let mut answer = self.on_generation(&self.link.steps.take, generation, args).await?;
         match answer.word().as_str() {
@@ -122,11 +123,10 @@ impl Redis {
 
     /// How many wait before it; puts it back when the queue lost it.
     pub(super) async fn ahead(&self, model: &str, generation: &GenerationId, place: &str) -> Result<u32> {
-        let key = self.link.keys.key(&Key::Waiting(model));
-        let rank: Option<u32> =
-            self.link.redis().zrank(key, keys::work_member(generation), false).await.map_err(|error| self.link.fail(&error))?;
-        match rank {
-            Some(rank) => Ok(rank),
+        let member: Vec<Value> = vec![keys::work_member(generation).into()];
+        let ahead = self.link.run(&self.link.steps.ahead, self.queue_keys(model), member).await?.number();
+        match ahead {
+            Some(ahead) => Ok(ahead),
             None => self.enqueue(model, generation, place, false).await.map(|()| 0),
         }
     }

@@ -9,6 +9,7 @@ use super::entry;
 use super::keys;
 use super::record;
 use super::steps::{Answer, Step};
+use super::store::described;
 use crate::backend::{Cancel, Claim, Error, Generations, Lease, LogPage, Phase, Renewed, Result, Submission, Submitted};
 use crate::log::{Entry, Outcome};
 use crate::model::{GenerationId, Message, Position, Status};
@@ -22,8 +23,8 @@ impl Generations for Redis {
         self.submit_once(submission).await
     }
 
-    async fn claim(&self, worker: &str, models: &[String]) -> Result<Option<Claim>> {
-        self.claim_oldest(worker, models).await
+    async fn claim(&self, _worker: &str, models: &[String]) -> Result<Option<Claim>> {
+        self.claim_oldest(models).await
     }
 
     async fn renew(&self, lease: &Lease) -> Result<Renewed> {
@@ -70,7 +71,7 @@ impl Generations for Redis {
         ];
         let mut answer = self.on_generation(&self.link.steps.finish, generation, args).await?;
         written(&mut answer)?;
-        self.clear_work(&answer.word(), generation).await;
+        self.clear_up(&mut answer, generation).await;
         Ok(())
     }
 
@@ -87,7 +88,7 @@ impl Generations for Redis {
         match answer.word().as_str() {
             "ASKED" => Ok(Cancel::Requested),
             "NOW" => {
-                self.clear_work(&answer.word(), generation).await;
+                self.clear_up(&mut answer, generation).await;
                 Ok(Cancel::Ended)
             }
             "ENDED" => Ok(Cancel::AlreadyEnded(record::status_of(&answer.word())?)),
@@ -113,6 +114,8 @@ impl Generations for Redis {
         ];
         let mut answer = self.on_log(&self.link.steps.read, generation, args).await?;
         if answer.word() != "OK" {
+            // Whoever reads what the message says instead must not find it open for ever.
+            self.open_generations(&generation.conversation()).await?;
             return Err(Error::Gone);
         }
         let stage = answer.word();
@@ -138,10 +141,22 @@ impl Redis {
         self.link.run(step, keys, args).await
     }
 
-    /// What is left in a queue is dropped when it comes up, so an error changes nothing.
-    async fn clear_work(&self, model: &str, generation: &GenerationId) {
-        if let Err(error) = self.drop_work(model, keys::work_member(generation)).await {
-            tracing::debug!(%error, %generation, "the queue was not told of an end");
+    /// After an end: out of the queue, and up in the user's list. What is left in a queue is dropped when it comes up, and a place in
+    /// the list is mended when it is looked at, so an error changes nothing.
+    async fn clear_up(&self, answer: &mut Answer, generation: &GenerationId) {
+        let model = answer.word();
+        let id = generation.conversation();
+        let listed = async {
+            match described(&id, answer.list())? {
+                Some((user, conversation)) => match keys::long_user(&user) {
+                    Some(user) => self.place(&user, &conversation).await,
+                    None => Ok(()),
+                },
+                None => Ok(()),
+            }
+        };
+        if let Err(error) = tokio::try_join!(self.drop_work(&model, keys::work_member(generation)), listed) {
+            tracing::debug!(%error, %generation, "queue and list were not told of an end");
         }
     }
 

@@ -110,7 +110,13 @@ impl Redis {
         let (fields, open): (Vec<Option<String>>, u64) =
             tokio::try_join!(fields, open).map_err(|error| self.link.fail(&error))?;
         match record::conversation(&id, &fields, open)? {
-            Some((owner, conversation)) if owner == keys::short_user(user) => Ok(Some(conversation)),
+            Some((owner, conversation)) if owner == keys::short_user(user) => {
+                // The place may be older than the conversation when a call was cut between the two.
+                if record::list_score(conversation.pinned, conversation.updated_at) != place.score {
+                    self.place(user, &conversation).await?;
+                }
+                Ok(Some(conversation))
+            }
             _ => {
                 self.unlist(user, &id).await?;
                 Ok(None)

@@ -90,6 +90,14 @@ pub(super) fn written(message: &Message) -> String {
     json(&written)
 }
 
+/// The third line of an answer whose log was removed, or expired because no AI node ever came.
+pub(super) fn lost() -> String {
+    let message = "no AI node went on with this answer".to_owned();
+    let error = Some(Failure { code: "unavailable".to_owned(), message });
+    let content = String::new();
+    json(&Written { content, reasoning: None, finish_reason: None, usage: None, timing: None, error })
+}
+
 fn json<T: Serialize>(value: &T) -> String {
     serde_json::to_string(value).expect("plain fields become JSON")
 }

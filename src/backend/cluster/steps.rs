@@ -28,6 +28,7 @@ macro_rules! steps {
 }
 
 steps! {
+    ahead: "ahead",
     append: "append",
     cancel: "conversation" "cancel",
     create: "conversation" "create",

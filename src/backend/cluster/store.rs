@@ -36,8 +36,7 @@ impl Store for Redis {
     }
 
     async fn conversation(&self, user: &UserId, id: &ConversationId) -> Result<ConversationState> {
-        let mut answer = self.on_conversation(&self.link.steps.open, id, Vec::new()).await?;
-        let _ok = answer.word();
+        let mut answer = self.open_generations(id).await?;
         let (owner, conversation) = described(id, answer.list())?.ok_or(Error::NotFound)?;
         if owner != keys::short_user(user) {
             return Err(Error::NotFound);
@@ -52,7 +51,6 @@ impl Store for Redis {
             };
             open.push(OpenGeneration { generation, message, status });
         }
-        open.sort_by(|a, b| a.generation.cmp(&b.generation));
         Ok(ConversationState { conversation, open })
     }
 
@@ -197,6 +195,15 @@ impl Store for Redis {
 }
 
 impl Redis {
+    /// The conversation and its open generations. One whose log is gone is ended by this, since nobody else can.
+    pub(super) async fn open_generations(&self, id: &ConversationId) -> Result<Answer> {
+        let keys = &self.link.keys;
+        let args: Vec<Value> = vec![keys.log_stem(id).into(), keys.state_stem(id).into(), record::lost().into()];
+        let mut answer = self.on_conversation(&self.link.steps.open, id, args).await?;
+        let _ok = answer.word();
+        Ok(answer)
+    }
+
     /// How many generations could be claimed now, of each model that has any.
     async fn waiting(&self) -> Result<Vec<(String, u64)>> {
         let key = self.link.keys.key(&Key::Models);

@@ -9,8 +9,8 @@ local state = redis.call('HMGET', STATE, 's', 'e', 'a', 'o')
 if not state[1] or redis.call('EXISTS', LOG) == 0 then
   -- Open, but its log was removed: nobody can end it any more, so this does.
   redis.call('UNLINK', LOG, STATE)
-  close(generation, 'x', nil, nil)
-  return {'NOW', ''}
+  close(generation, 'x', nil)
+  return {'NOW', '', describe()}
 end
 if state[3] ~= '0' then
   redis.call('HSET', STATE, 'k', '1')
@@ -19,7 +19,7 @@ end
 local position = whole(math.max(tonumber(state[2]) + 1, now_ms())) .. '-0'
 redis.call('XADD', LOG, 'NOMKSTREAM', position, '1', ARGV[2], 't', ARGV[3])
 redis.call('HSET', STATE, 's', 'f', 't', position, 'k', '1')
-close(generation, 'x', nil, nil)
+close(generation, 'x', nil)
 redis.call('PEXPIRE', STATE, ARGV[4])
 redis.call('PEXPIRE', LOG, ARGV[4])
-return {'NOW', state[4]}
+return {'NOW', state[4], describe()}

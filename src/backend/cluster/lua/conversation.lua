@@ -55,11 +55,11 @@ end
 local function touch(at)
   redis.call('HINCRBY', CONVERSATION, 'v', 1)
   local updated = redis.call('HGET', CONVERSATION, 'b')
-  if at and at ~= '' and tonumber(at) > tonumber(updated) then redis.call('HSET', CONVERSATION, 'b', at) end
+  if at and tonumber(at) > tonumber(updated) then redis.call('HSET', CONVERSATION, 'b', at) end
 end
 
 -- The generation has ended with this status: changes its message (its last line too, where one is given) and closes it.
-local function close(generation, status, written, at)
+local function close(generation, status, written)
   local id = redis.call('HGET', GENERATIONS, generation)
   local record = id and redis.call('HGET', MESSAGES, id)
   if record then
@@ -69,5 +69,5 @@ local function close(generation, status, written, at)
     store(id, message)
   end
   redis.call('HDEL', OPEN, generation)
-  touch(at)
+  touch(whole(now_ms()))
 end

@@ -7,13 +7,13 @@ if state[2] ~= epoch or state[3] ~= nonce then return {'FENCED'} end
 local seq = string.match(previous, '^' .. epoch .. '%-(%d+)$')
 local position = epoch .. '-' .. string.format('%.0f', seq and tonumber(seq) + 1 or 0)
 if state[1] == 'f' then
-  if state[4] == position then return {'DONE', state[5]} end
+  if state[4] == position then return {'DONE', state[5], describe()} end
   return {'FINAL'}
 end
 if state[4] ~= previous then return {'TAIL', state[4]} end
 redis.call('XADD', LOG, 'NOMKSTREAM', position, '1', ARGV[5], 't', ARGV[6])
 redis.call('HSET', STATE, 's', 'f', 't', position)
-close(ARGV[1], ARGV[7], ARGV[8], nil)
+close(ARGV[1], ARGV[7], ARGV[8])
 redis.call('PEXPIRE', STATE, ARGV[9])
 redis.call('PEXPIRE', LOG, ARGV[9])
-return {'DONE', state[5]}
+return {'DONE', state[5], describe()}

@@ -1,5 +1,5 @@
 -- Makes the worker the owner, if the lease is free. Older owners are fenced from here on.
--- ARGV generation, nonce, lease ms, ttl ms.
+-- ARGV generation, nonce, lease ms, ttl ms, the last line of a message whose log was lost.
 -- Fields of a state: s stage (q waits, r owned or orphaned, f ended), e epoch, n nonce of the owner, l last sign of life, d last delta
 -- or submission, t tail, p tail at the claim, k cancel asked, a attempts, z attempts without progress, g progress since the claim, x released,
 -- q microsecond of the submission, o model.
@@ -9,7 +9,7 @@ if not state[1] or redis.call('EXISTS', LOG) == 0 then
   if redis.call('HEXISTS', OPEN, generation) == 0 then return {'GONE'} end
   -- Its log was removed while it was open. Nobody can write it any more, so it ends here instead of waiting for ever.
   redis.call('UNLINK', LOG, STATE)
-  close(generation, 'i', nil, nil)
+  close(generation, 'i', ARGV[5])
   return {'LOST'}
 end
 if state[1] == 'f' then return {'FINAL'} end
