@@ -208,12 +208,13 @@ impl Registration {
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let draining = drain.draining().clone();
         let mut told = false;
+        let mut catalog = self.worker.as_ref().map(Worker::catalog);
         loop {
             tokio::select! {
                 biased;
                 () = drain.stopped().cancelled() => break,
                 () = draining.cancelled(), if !told => told = true,
-                () = models_changed(self.worker.as_ref()) => {}
+                () = models_changed(&mut catalog) => {}
                 _ = beat.tick() => {}
             }
             self.me.draining = draining.is_cancelled();
@@ -247,9 +248,9 @@ impl Registration {
     }
 }
 
-async fn models_changed(worker: Option<&Worker>) {
-    match worker {
-        Some(worker) => worker.models_changed().await,
+async fn models_changed(catalog: &mut Option<Catalog>) {
+    match catalog {
+        Some(catalog) => catalog.changed().await,
         None => std::future::pending().await,
     }
 }
