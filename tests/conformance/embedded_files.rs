@@ -249,8 +249,11 @@ async fn old_logs_are_removed_and_messages_stay() {
     gone(&backends, &generation_of(&waiting)).await;
     let begun = ask(&backends, &user, "begun").await;
     let mut writer = Writer::begin(&backends).await;
+    writer.say("what was said").await;
     gone(&backends, &generation_of(&begun)).await;
     assert_gone(writer.append(&[]).await);
+    let message = backends.store.message(&begun.assistant_message.id).await.expect("message");
+    assert_eq!(message.content, "what was said");
     for turn in [&waiting, &begun] {
         let message = backends.store.message(&turn.assistant_message.id).await.expect("message");
         assert_eq!(message.status, Status::Interrupted);

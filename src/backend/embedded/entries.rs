@@ -6,7 +6,7 @@ use super::generations::{self, Key, State};
 use super::record::{self, Extra, decode, encode, signed, unsigned};
 use super::{search, tree};
 use crate::backend::{Error, Lease, LogPage, Phase, Renewed, Result};
-use crate::log::{Entry, Outcome};
+use crate::log::{Entry, Outcome, Transcript};
 use crate::model::{GenerationId, Message, Position, Time};
 
 /// Entries that somebody wants behind `previous`, ready to be stored.
@@ -118,14 +118,28 @@ pub(super) fn finish(db: &Connection, key: &Key, previous: Position, outcome: &O
     if state.tail != previous {
         return Err(Error::OutOfOrder { tail: state.tail });
     }
-    let sql = "UPDATE messages SET content = ?2, reasoning = ?3, extra = ?4 WHERE n = ?1";
+    settle(db, &state, message)?;
+    generations::end(db, &state, position, outcome)
+}
+
+/// The answer as it ended, in place of what was stored.
+pub(super) fn settle(db: &Connection, state: &State, message: &Message) -> Result<()> {
     // The options were the user's and stay, whatever the writer hands in.
     let options = tree::get(db, state.message)?.message.options;
     let message = Message { options, ..message.clone() };
+    let sql = "UPDATE messages SET content = ?2, reasoning = ?3, extra = ?4 WHERE n = ?1";
     let extra = Extra::of(&message);
     db.prepare_cached(sql)?.execute(params![state.message, message.content, message.reasoning, extra])?;
-    search::reindex(db, state.message, state.conversation, &message.content)?;
-    generations::end(db, &state, position, outcome)
+    search::reindex(db, state.message, state.conversation, &message.content)
+}
+
+/// What the whole log amounts to.
+pub(super) fn transcript(db: &Connection, generation: &GenerationId) -> Result<Transcript> {
+    let mut transcript = Transcript::default();
+    for (position, entry) in read(db, generation, Position::START, usize::MAX)?.entries {
+        transcript.apply(position, &entry).map_err(|broken| Error::Corrupt(broken.to_string()))?;
+    }
+    Ok(transcript)
 }
 
 pub(super) fn read(db: &Connection, generation: &GenerationId, after: Position, weight_max: usize) -> Result<LogPage> {
