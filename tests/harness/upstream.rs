@@ -61,8 +61,8 @@ impl Upstream {
 
     /// On this port.
     pub(crate) async fn start_at(port: u16, scripts: impl IntoIterator<Item = Script>) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
-        let port = listener.local_addr().unwrap().port();
+        let listener = TcpListener::bind(("127.0.0.1", port)).await.expect("the port is free");
+        let port = listener.local_addr().expect("it is bound").port();
         let scripts: VecDeque<Script> = scripts.into_iter().collect();
         let last = scripts.back().cloned().unwrap_or_default();
         let state = Arc::new(Mutex::new(State { scripts, last, asked: Vec::new() }));
@@ -93,14 +93,14 @@ impl Upstream {
     /// Waits until the client has left in the middle of request `index`, and answers when.
     pub(crate) async fn left(&self, index: usize) -> Instant {
         let asked = self.until(|asked| asked.get(index).is_some_and(|asked| asked.left.is_some())).await;
-        asked[index].left.unwrap()
+        asked[index].left.expect("waited for")
     }
 
     async fn until(&self, done: impl Fn(&[Asked]) -> bool) -> Vec<Asked> {
         let mut changes = self.changes.subscribe();
         let waiting = async {
             while !done(&self.asked()) {
-                changes.changed().await.unwrap();
+                changes.changed().await.expect("this holds the sender");
             }
         };
         tokio::time::timeout(Duration::from_secs(10), waiting).await.expect("the upstream sees it within ten seconds");

@@ -28,7 +28,7 @@ async fn go_on(upstream: &Upstream, kind: ProviderKind, continuation: Option<Con
 
 /// What a reader has in the end.
 fn joined(heard: &Heard) -> String {
-    format!("{}{}", &SO_FAR[..heard.opened.unwrap().1], heard.text)
+    format!("{}{}", &SO_FAR[..heard.opened.expect("it was opened").1], heard.text)
 }
 
 #[tokio::test]

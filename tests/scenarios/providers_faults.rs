@@ -52,20 +52,21 @@ async fn silence_before_the_first_token_is_a_first_token_timeout() {
     for script in [before_head, slow_head, only_pings, only_the_role] {
         let (heard, took, asked) = hear_within(script, deadlines).await;
         assert_eq!((heard.code(), heard.opened, asked), ("first_token_timeout", None, 1));
-        assert!((SHORT..SHORT * 4).contains(&took), "{took:?}");
+        assert!((SHORT..Duration::from_secs(2)).contains(&took), "{took:?}");
     }
 }
 
 #[tokio::test]
 async fn silence_between_tokens_is_an_idle_timeout_and_pings_are_silence() {
-    let deadlines = Deadlines { idle: SHORT, ..DEADLINES };
-    let tokens = || [head("text/event-stream"), send(TOKEN), ms(100), send(TOKEN), ms(100), send(TOKEN)].into_iter();
+    // Two pauses that are longer together than the deadline is, each far below it.
+    let deadlines = Deadlines { idle: Duration::from_millis(800), ..DEADLINES };
+    let tokens = || [head("text/event-stream"), send(TOKEN), ms(450), send(TOKEN), ms(450), send(TOKEN)].into_iter();
     let silent = tokens().chain([Act::Stall]).collect();
-    let pinging = tokens().chain((0..100).flat_map(|_| [send(": ping\n\n"), ms(20)])).collect();
+    let pinging = tokens().chain((0..300).flat_map(|_| [send(": ping\n\n"), ms(20)])).collect();
     for script in [silent, pinging] {
         let (heard, took, asked) = hear_within(script, deadlines).await;
         assert_eq!((heard.text.as_str(), heard.code(), asked), ("aaa", "idle_timeout", 1));
-        assert!((Duration::from_millis(340)..Duration::from_secs(1)).contains(&took), "{took:?}");
+        assert!((Duration::from_millis(1_700)..Duration::from_secs(4)).contains(&took), "{took:?}");
     }
 }
 
