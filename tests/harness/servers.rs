@@ -162,7 +162,7 @@ fn answer(from: &mut impl BufRead, lines: &mut Vec<String>) -> std::io::Result<(
 }
 
 fn redis_answers(port: u16) -> bool {
-    ask(port, &["PING"]).is_ok_and(|said| said == "PONG")
+    ask(port, &["PING"]).is_ok_and(|said| said == "PONG" || said.starts_with("NOAUTH"))
 }
 
 fn nats_answers(port: u16) -> bool {

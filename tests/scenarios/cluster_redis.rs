@@ -146,7 +146,7 @@ async fn a_removed_log_stays_removed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_outage_is_told_quickly_and_survived() {
-    let Some((mut redis, world)) = own_redis(&["--appendonly", "yes"]).await else { return };
+    let Some((mut redis, world)) = own_redis(&["--appendonly", "yes", "--appendfsync", "always"]).await else { return };
     let user = UserId::generate();
     let asked = ask(&world.backends, &user, "before").await;
     redis.kill();

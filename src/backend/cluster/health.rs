@@ -30,12 +30,16 @@ pub(super) async fn watch_until(
 ) {
     let mut errors = redis.redis().error_rx();
     let mut reconnects = redis.redis().reconnect_rx();
+    // Why it can't connect is told by an event; a command that is refused meanwhile only knows that there is no connection.
+    let mut last = None;
     loop {
         let backplane = nats.borrow_and_update().clone();
         let store = match redis.ping().await {
-            Ok(()) => Link::Up,
-            Err(Error::Full(why) | Error::Unavailable(why) | Error::Corrupt(why)) => Link::Down(why),
-            Err(other) => Link::Down(other.to_string()),
+            Ok(()) => {
+                last = None;
+                Link::Up
+            }
+            Err(error) => Link::Down(why(last.clone().unwrap_or(error))),
         };
         redis.leave_replica().await;
         tell(&health, Health { store, backplane });
@@ -44,8 +48,15 @@ pub(super) async fn watch_until(
             () = tokio::time::sleep(LOOK) => {}
             Ok(()) = nats.changed() => {}
             Ok(_) = reconnects.recv() => {}
-            Ok(_) = errors.recv() => {}
+            Ok((error, _)) = errors.recv() => last = Some(redis.fail(&error)),
         }
+    }
+}
+
+fn why(error: Error) -> String {
+    match error {
+        Error::Full(why) | Error::Unavailable(why) | Error::Corrupt(why) => why,
+        other => other.to_string(),
     }
 }
 
