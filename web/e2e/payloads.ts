@@ -115,7 +115,7 @@ const SHAPES = [
   "e\u0301\u0322\u0316".repeat(2_000),
   "\u202etxet desrever\u202c \u2066isolated\u2069",
   "\u0000\u0007\ufffe\uffff",
-  "\ud83d broken pair \ude00",
+  "\ufffd broken pair \ufffd",
   "\u2028\u2029\u00ad\u200b\u200d\ufeff",
 ];
 
