@@ -25,6 +25,9 @@ use chatnode::backend::Backends;
 use futures_util::future::BoxFuture;
 pub(crate) use stage::LEASE;
 
+/// A case and its name, `area::case`.
+pub(crate) type Case = (&'static str, Run);
+
 /// A case as a runner gets it.
 pub(crate) type Run = fn(Backends) -> BoxFuture<'static, ()>;
 
@@ -96,3 +99,14 @@ macro_rules! as_tests {
     };
 }
 pub(crate) use as_tests;
+
+macro_rules! as_table {
+    ([] $($area:ident { $($case:ident)* })*) => {
+        vec![$($((concat!(stringify!($area), "::", stringify!($case)), |backends| Box::pin($area::$case(backends)))),*),*]
+    };
+}
+
+/// Every case, for a runner that wants a table instead of one `#[test]` each.
+pub(crate) fn cases() -> Vec<Case> {
+    every_case!(as_table)
+}
