@@ -25,7 +25,9 @@ use chatnode::backend::Backends;
 use futures_util::future::BoxFuture;
 pub(crate) use stage::LEASE;
 
-/// A case as a runner gets it.
+/// A case and its name, `area::case`.
+pub(crate) type Case = (&'static str, Run);
+
 pub(crate) type Run = fn(Backends) -> BoxFuture<'static, ()>;
 
 /// Names every case once and hands the list to a macro: `every_case!(m x y)` is `m! { [x y] area { case … } … }`.
@@ -96,3 +98,14 @@ macro_rules! as_tests {
     };
 }
 pub(crate) use as_tests;
+
+macro_rules! as_table {
+    ([] $($area:ident { $($case:ident)* })*) => {
+        vec![$($((concat!(stringify!($area), "::", stringify!($case)), |backends| Box::pin($area::$case(backends)))),*),*]
+    };
+}
+
+/// Every case, for a runner that wants a table instead of one `#[test]` each.
+pub(crate) fn cases() -> Vec<Case> {
+    every_case!(as_table)
+}
