@@ -1,13 +1,20 @@
 //! Whole nodes, as people and programs meet them.
 
+mod badinput;
 mod cluster_memory;
 mod cluster_nats;
 mod cluster_redis;
 mod cluster_topology;
 mod cluster_writer;
 mod config;
+mod golden;
+mod process;
 mod providers;
 mod providers_catalog;
 mod providers_continue;
 mod providers_faults;
 mod providers_traps;
+mod rest;
+mod resume;
+mod socket;
+mod takeover;
