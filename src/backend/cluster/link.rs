@@ -194,7 +194,7 @@ mod tests {
             let keys = Keys::new("t").unwrap();
             let problem = match Config::from_url(url) {
                 Err(error) => url_problem(&error),
-                Ok(_) => Link::open(url, keys).map(|_| ()).unwrap_err(),
+                Ok(_) => Link::open(url, keys).map(|_| ()).expect_err(url),
             };
             assert!(!problem.contains("secret"), "{problem}");
         }
