@@ -95,7 +95,7 @@ impl Redis {
     pub(super) async fn enqueue(&self, model: &str, generation: &GenerationId, place: &str, returned: bool) -> Result<()> {
         let args: Vec<Value> = vec![keys::work_member(generation).into(), place.into(), if returned { "1" } else { "0" }.into()];
         let models = self.link.keys.key(&Key::Models);
-        let redis = self.link.redis();
+        let redis = self.link.redis()?;
         let name = async {
             let named: std::result::Result<Value, _> =
                 redis.zadd(models, None, None, false, false, (Time::now().0 as f64, model)).await;
@@ -114,7 +114,7 @@ impl Redis {
 
     /// Takes what has ended out of the queues.
     pub(super) async fn drop_work(&self, model: &str, member: &str) -> Result<()> {
-        let redis = self.link.redis();
+        let redis = self.link.redis()?;
         let [waiting, leased] = [Key::Waiting(model), Key::Leased(model)].map(|key| self.link.keys.key(&key));
         let both =
             async { tokio::try_join!(redis.zrem::<Value, _, _>(waiting, member), redis.zrem::<Value, _, _>(leased, member)) };

@@ -28,8 +28,8 @@ pub(super) async fn watch_until(
     mut nats: watch::Receiver<Link>,
     health: watch::Sender<Health>,
 ) {
-    let mut errors = redis.redis().error_rx();
-    let mut reconnects = redis.redis().reconnect_rx();
+    let mut errors = redis.events().error_rx();
+    let mut reconnects = redis.events().reconnect_rx();
     // Why it can't connect is told by an event; a command that is refused meanwhile only knows that there is no connection.
     let mut last = None;
     loop {

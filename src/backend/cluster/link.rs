@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use fred::clients::{Client, WithOptions};
 use fred::error::{Error as FredError, ErrorKind};
-use fred::interfaces::{ClientLike, LuaInterface};
+use fred::interfaces::{ClientLike, EventInterface, LuaInterface};
 use fred::types::config::{
     Config, ConnectionConfig, Options as CommandOptions, PerformanceConfig, ReconnectPolicy, TcpConfig, UnresponsiveConfig,
 };
@@ -74,18 +74,25 @@ impl Link {
         Ok(Self { client, keys, steps: Arc::new(Steps::new()), demoted: Arc::default() })
     }
 
-    /// For plain commands; their errors go through [`Self::fail`].
-    pub(super) fn redis(&self) -> &WithOptions<Client> {
-        &self.client
+    /// For plain commands; their errors go through [`Self::fail`]. Refused at once while there is no connection: what waited for
+    /// the next one would only be told later that it took too long.
+    pub(super) fn redis(&self) -> Result<&WithOptions<Client>> {
+        if self.client.is_connected() { Ok(&self.client) } else { Err(Error::Unavailable("redis is not reachable".to_owned())) }
+    }
+
+    /// What fred tells of its connections by itself.
+    pub(super) fn events(&self) -> &impl EventInterface {
+        &*self.client
     }
 
     pub(super) async fn run(&self, step: &Step, keys: Vec<String>, args: Vec<Value>) -> Result<Answer> {
+        let redis = self.redis()?;
         let result: std::result::Result<Value, FredError> =
-            match self.client.evalsha(step.script.sha1().clone(), keys.clone(), args.clone()).await {
+            match redis.evalsha(step.script.sha1().clone(), keys.clone(), args.clone()).await {
                 // The server was restarted, promoted, or told to forget: sending the text teaches it again.
                 Err(error) if error.details().starts_with("NOSCRIPT") => {
                     let text = step.script.lua().cloned().unwrap_or_default();
-                    self.client.eval(text, keys, args).await
+                    redis.eval(text, keys, args).await
                 }
                 result => result,
             };
@@ -119,7 +126,7 @@ impl Link {
     }
 
     pub(super) async fn ping(&self) -> Result<()> {
-        let ping: std::result::Result<Value, FredError> = self.client.ping(None).await;
+        let ping: std::result::Result<Value, FredError> = self.redis()?.ping(None).await;
         ping.map(|_| ()).map_err(|error| self.fail(&error))
     }
 

@@ -83,7 +83,7 @@ impl Redis {
         loop {
             let page: Vec<(String, f64)> = self
                 .link
-                .redis()
+                .redis()?
                 .zrevrangebyscore(&key, from, f64::NEG_INFINITY, true, Some((offset, BATCH as i64)))
                 .await
                 .map_err(|error| self.link.fail(&error))?;
@@ -104,7 +104,7 @@ impl Redis {
     /// The conversation at a place; one that is no more leaves the list.
     async fn listed(&self, user: &UserId, place: &Cursor) -> Result<Option<Conversation>> {
         let Some(id) = keys::long_conversation(&place.member) else { return Ok(None) };
-        let redis = self.link.redis();
+        let redis = self.link.redis()?;
         let fields = redis.hmget(self.link.keys.key(&Key::Conversation(&id)), record::CONVERSATION_FIELDS.to_vec());
         let open = redis.hlen(self.link.keys.key(&Key::Open(&id)));
         let (fields, open): (Vec<Option<String>>, u64) =
@@ -131,7 +131,7 @@ impl Redis {
         }
         let id = &conversation.id;
         let key = self.link.keys.key(&Key::Messages(id));
-        let redis = self.link.redis();
+        let redis = self.link.redis()?;
         let order: Vec<String> = redis.hkeys(&key).await.map_err(|error| self.link.fail(&error))?;
         for shorts in order.chunks(MESSAGES_AT_ONCE) {
             let records: Vec<Option<String>> =

@@ -25,7 +25,7 @@ const MODELS_MAX: i64 = 256;
 impl Store for Redis {
     async fn secret(&self, name: &str, proposal: &[u8]) -> Result<Vec<u8>> {
         let key = self.link.keys.key(&Key::Secret(name));
-        let redis = self.link.redis();
+        let redis = self.link.redis()?;
         let proposal = Value::Bytes(proposal.to_vec().into());
         redis
             .set::<(), _, _>(&key, proposal, None::<Expiration>, Some(SetOptions::NX), false)
@@ -134,7 +134,7 @@ impl Store for Redis {
         let conversation = id.conversation();
         let key = self.link.keys.key(&Key::Messages(&conversation));
         let short = keys::short_message(id);
-        let found: Option<String> = self.link.redis().hget(key, short).await.map_err(|error| self.link.fail(&error))?;
+        let found: Option<String> = self.link.redis()?.hget(key, short).await.map_err(|error| self.link.fail(&error))?;
         record::message(&conversation, short, &found.ok_or(Error::NotFound)?)
     }
 
@@ -209,7 +209,7 @@ impl Redis {
         let key = self.link.keys.key(&Key::Models);
         let models: Vec<String> = self
             .link
-            .redis()
+            .redis()?
             .zrange(key, 0, MODELS_MAX - 1, None, true, None, false)
             .await
             .map_err(|error| self.link.fail(&error))?;

@@ -74,16 +74,19 @@ impl Redis {
         let key = self.link.keys.pending(&intent.conversation);
         let now = Time::now().0 as f64;
         let added: std::result::Result<Value, _> =
-            self.link.redis().zadd(key, None, None, false, false, (now, member.as_str())).await;
+            self.link.redis()?.zadd(key, None, None, false, false, (now, member.as_str())).await;
         added.map(|_| member).map_err(|error| self.link.fail(&error))
     }
 
     /// The change is complete. When this fails the sweeper finds nothing to do, and forgets it.
     pub(super) async fn forget(&self, conversation: &ConversationId, member: &str) {
         let key = self.link.keys.pending(conversation);
-        let removed: std::result::Result<Value, _> = self.link.redis().zrem(key, member).await;
-        if let Err(error) = removed {
-            tracing::debug!(error = %self.link.fail(&error), "an intent stays for the sweeper");
+        let removed = async {
+            let removed: std::result::Result<Value, _> = self.link.redis()?.zrem(key, member).await;
+            removed.map_err(|error| self.link.fail(&error))
+        };
+        if let Err(error) = removed.await {
+            tracing::debug!(%error, "an intent stays for the sweeper");
         }
     }
 
@@ -95,7 +98,7 @@ impl Redis {
             let key = self.link.keys.key(&Key::List(user));
             let member = keys::short_conversation(&conversation.id);
             let added: std::result::Result<Value, _> =
-                self.link.redis().zadd(key, None, None, false, false, (score, member)).await;
+                self.link.redis()?.zadd(key, None, None, false, false, (score, member)).await;
             added.map_err(|error| self.link.fail(&error))?;
             match self.score(user, &conversation.id).await? {
                 None => return self.unlist(user, &conversation.id).await,
@@ -110,7 +113,7 @@ impl Redis {
     async fn score(&self, user: &UserId, id: &ConversationId) -> Result<Option<f64>> {
         let key = self.link.keys.key(&Key::Conversation(id));
         let fields: Vec<Option<String>> =
-            self.link.redis().hmget(key, vec!["u", "p", "b"]).await.map_err(|error| self.link.fail(&error))?;
+            self.link.redis()?.hmget(key, vec!["u", "p", "b"]).await.map_err(|error| self.link.fail(&error))?;
         let [owner, pinned, updated] = fields.as_slice() else {
             return Err(Error::Corrupt(format!("the fields of {id}")));
         };
@@ -123,7 +126,7 @@ impl Redis {
 
     pub(super) async fn unlist(&self, user: &UserId, id: &ConversationId) -> Result<()> {
         let key = self.link.keys.key(&Key::List(user));
-        let removed: std::result::Result<Value, _> = self.link.redis().zrem(key, keys::short_conversation(id)).await;
+        let removed: std::result::Result<Value, _> = self.link.redis()?.zrem(key, keys::short_conversation(id)).await;
         removed.map(|_| ()).map_err(|error| self.link.fail(&error))
     }
 
@@ -150,7 +153,7 @@ impl Redis {
             let until = now.0.saturating_sub(CRASHED_MS) as f64;
             let found: Vec<(String, f64)> = self
                 .link
-                .redis()
+                .redis()?
                 .zrangebyscore(&key, f64::NEG_INFINITY, until, true, Some((0, LOOK_MAX)))
                 .await
                 .map_err(|error| self.link.fail(&error))?;
@@ -160,14 +163,14 @@ impl Redis {
                     None => true,
                 };
                 if carried_out || (made as u64) < now.0.saturating_sub(GIVEN_UP_MS) {
-                    let removed: std::result::Result<Value, _> = self.link.redis().zrem(&key, member).await;
+                    let removed: std::result::Result<Value, _> = self.link.redis()?.zrem(&key, member).await;
                     removed.map_err(|error| self.link.fail(&error))?;
                     done += 1;
                 }
             }
         }
         let key = self.link.keys.key(&Key::Models);
-        let trimmed: std::result::Result<Value, _> = self.link.redis().zremrangebyrank(key, 0, -MODELS_KEPT - 1).await;
+        let trimmed: std::result::Result<Value, _> = self.link.redis()?.zremrangebyrank(key, 0, -MODELS_KEPT - 1).await;
         trimmed.map_err(|error| self.link.fail(&error))?;
         Ok(done)
     }
@@ -176,7 +179,7 @@ impl Redis {
     async fn carry_out(&self, intent: &Intent) -> Result<bool> {
         let mut seen = true;
         if let Some(generation) = &intent.generation {
-            let redis = self.link.redis();
+            let redis = self.link.redis()?;
             let state = redis.hmget(self.link.keys.key(&Key::State(generation)), vec!["s", "q", "o"]);
             let state: Vec<Option<String>> = state.await.map_err(|error| self.link.fail(&error))?;
             match state.as_slice() {
@@ -193,7 +196,7 @@ impl Redis {
                 let key = self.link.keys.key(&Key::Conversation(&intent.conversation));
                 let fields: Vec<Option<String>> = self
                     .link
-                    .redis()
+                    .redis()?
                     .hmget(key, record::CONVERSATION_FIELDS.to_vec())
                     .await
                     .map_err(|error| self.link.fail(&error))?;
