@@ -111,6 +111,7 @@ async fn what_is_not_the_users_is_not_there() {
         other.tell(json!({"type": "send", "request_id": "r", "content": "hi", "conversation": conversation})).await;
         let error = other.error().await;
         assert_eq!((error.code, error.request_id.as_deref()), (ErrorCode::NotFound, Some("r")));
+        assert_eq!(error.conversation.as_deref(), Some(conversation));
     }
     let generation = answer.generation.expect("a generation").to_string();
     other.tell(json!({"type": "cancel", "generation": generation})).await;
