@@ -33,7 +33,7 @@ fn main() -> io::Result<()> {
     for path in sources.iter().filter(|path| path.is_file()).chain([&web.join("public")]) {
         println!("cargo::rerun-if-changed={}", path.display());
     }
-    if wish != "" && wish != "skip" {
+    if !wish.is_empty() && wish != "skip" {
         println!("cargo::error=CHATNODE_UI is {wish:?}, but only \"skip\" is known: unset it to build the UI");
         return Ok(());
     }

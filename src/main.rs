@@ -18,10 +18,9 @@ fn main() -> ExitCode {
                 }
             }
         }
-        // Whoever reads may stop reading.
+        // Whoever reads may stop reading: that is no failure.
         Ok(Command::Print(text)) => {
-            let _ = std::io::stdout().write_all(text.as_bytes());
-            ExitCode::SUCCESS
+            std::io::stdout().write_all(text.as_bytes()).map_or(ExitCode::SUCCESS, |()| ExitCode::SUCCESS)
         }
         Err(error) => {
             eprintln!("chatnode: {error}");

@@ -126,7 +126,7 @@ pub async fn start(config: Config, backends: Backends, listener: TcpListener, dr
     let address = listener.local_addr().unwrap_or(config.listen);
     let ready = Ready::default();
     let worker = config.roles.ai().then(|| {
-        let catalog = Catalog::start(&config.ai.models, config.ai.retry, &drain);
+        let catalog = Catalog::start(&config.ai, &metrics, &drain);
         let worker = Worker::new(&config.node_id, config.ai.clone(), backends.clone(), catalog, drain.clone(), metrics.clone());
         drain.spawn("worker", worker.clone().run());
         worker
@@ -208,12 +208,13 @@ impl Registration {
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let draining = drain.draining().clone();
         let mut told = false;
+        let mut catalog = self.worker.as_ref().map(Worker::catalog);
         loop {
             tokio::select! {
                 biased;
                 () = drain.stopped().cancelled() => break,
                 () = draining.cancelled(), if !told => told = true,
-                () = models_changed(self.worker.as_ref()) => {}
+                () = models_changed(&mut catalog) => {}
                 _ = beat.tick() => {}
             }
             self.me.draining = draining.is_cancelled();
@@ -247,9 +248,9 @@ impl Registration {
     }
 }
 
-async fn models_changed(worker: Option<&Worker>) {
-    match worker {
-        Some(worker) => worker.models_changed().await,
+async fn models_changed(catalog: &mut Option<Catalog>) {
+    match catalog {
+        Some(catalog) => catalog.changed().await,
         None => std::future::pending().await,
     }
 }

@@ -68,7 +68,6 @@ pub fn serve(probes: Probes, roles: Option<Router>, listener: TcpListener) {
 }
 
 /// `/health`, `/livez`, `/readyz` and `/metrics`.
-#[must_use]
 pub fn router(probes: Probes) -> Router {
     Router::new()
         .route("/health", get(health))

@@ -8,8 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::backend::Progress;
 use crate::log::Channel;
 use crate::model::{
-    Conversation, ConversationId, Failure, GenerationId, Message, MessageId, ModelInfo, NodeInfo, Options, Position, Status,
-    Usage,
+    Conversation, ConversationId, Failure, GenerationId, Message, MessageId, NodeInfo, Options, Position, Status, Usage,
 };
 
 pub const PROTOCOL_VERSION: u32 = 1;
@@ -87,6 +86,10 @@ pub struct Known {
 #[cfg_attr(test, derive(ts_rs::TS))]
 #[cfg_attr(test, ts(optional_fields))]
 #[serde(tag = "type", rename_all = "snake_case")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a frame lives as long as it takes to write it down; boxes would only hide its shape"
+)]
 pub enum ServerFrame {
     Welcome {
         connection: String,
@@ -421,12 +424,10 @@ pub struct HealthView {
     pub checks: std::collections::BTreeMap<String, String>,
 }
 
-/// The models of a list.
-pub type Models = List<ModelInfo>;
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::ModelInfo;
     use ts_rs::TS;
 
     /// The TypeScript of the web UI. Written by `UPDATE=1 cargo test typescript`.
@@ -434,12 +435,10 @@ mod tests {
 
     fn typescript() -> String {
         let config = ts_rs::Config::new().with_large_int("number");
-        let declare = |declarations: &mut Vec<String>, declaration: String| declarations.push(format!("export {declaration}\n"));
-        let mut all = Vec::new();
         macro_rules! declare {
-            ($($name:ty),* $(,)?) => { $(declare(&mut all, <$name>::decl(&config));)* };
+            ($($name:ty),* $(,)?) => { [$(format!("export {}\n", <$name>::decl(&config))),*] };
         }
-        declare!(
+        let all = declare![
             ClientFrame,
             ServerFrame,
             Send,
@@ -474,7 +473,7 @@ mod tests {
             Waiting,
             Export,
             Imported,
-        );
+        ];
         format!(
             "// Generated from src/protocol.rs by `UPDATE=1 cargo test typescript`. Not edited by hand.\n\n{}",
             all.join("\n")

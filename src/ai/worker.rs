@@ -53,9 +53,10 @@ impl Worker {
         models.iter().enumerate().map(|(index, model)| ModelInfo { default: index == 0, ..model.info.clone() }).collect()
     }
 
-    /// Returns when other models are offered than at the time of the call.
-    pub async fn models_changed(&self) {
-        self.bench.catalog.clone().changed().await;
+    /// A handle of one's own on what is offered: each tells a change once.
+    #[must_use]
+    pub fn catalog(&self) -> Catalog {
+        self.bench.catalog.clone()
     }
 
     /// Returns when no answer is in the making.

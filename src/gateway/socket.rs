@@ -219,15 +219,21 @@ impl Connection {
                     options: send.options,
                 };
                 let request_id = asked.request_id.clone();
+                // With a parent it may be the parent that is missing.
+                let named = asked.conversation.clone().filter(|_| asked.parent.is_none());
                 let gateway = self.gateway.clone();
                 let user = self.user.clone();
-                self.submit(request_id, async move { gateway.desk.send(&user, asked).await }).await
+                self.submit(request_id, named, async move { gateway.desk.send(&user, asked).await }).await
             }
             ClientFrame::Regenerate { request_id, message, model } => {
                 let gateway = self.gateway.clone();
                 let (user, request) = (self.user.clone(), request_id.clone());
-                self.submit(request_id, async move { gateway.desk.regenerate(&user, request, &message, model.as_deref()).await })
-                    .await
+                self.submit(
+                    request_id,
+                    None,
+                    async move { gateway.desk.regenerate(&user, request, &message, model.as_deref()).await },
+                )
+                .await
             }
             ClientFrame::Subscribe { conversation, known } => self.subscribe(conversation, known).await,
             ClientFrame::Unsubscribe { conversation } => match ConversationId::parse(&conversation) {
@@ -244,12 +250,21 @@ impl Connection {
         }
     }
 
-    async fn submit(&mut self, request_id: String, submit: impl Future<Output = Result<Submitted, Refusal>>) -> bool {
+    /// `conversation` is what is not there, should something not be.
+    async fn submit(
+        &mut self,
+        request_id: String,
+        conversation: Option<String>,
+        submit: impl Future<Output = Result<Submitted, Refusal>>,
+    ) -> bool {
         self.sending.fetch_add(1, Ordering::SeqCst);
         let outcome = submit.await;
         let goes_on = match &outcome {
             Ok(submitted) => self.accepted(request_id, submitted).await,
-            Err(refusal) => self.refuse(refusal.clone(), About { request_id: Some(request_id), ..About::default() }).await,
+            Err(refusal) => {
+                let conversation = conversation.filter(|_| refusal.code == ErrorCode::NotFound);
+                self.refuse(refusal.clone(), About { request_id: Some(request_id), conversation, ..About::default() }).await
+            }
         };
         self.sending.fetch_sub(1, Ordering::SeqCst);
         self.reader.wake();

@@ -212,7 +212,7 @@ impl Task {
             Hint::Tail { generation, position } => {
                 let held = self.topic.state().replicas.get(generation).map(|replica| (replica.position(), replica.has_ended()));
                 match held {
-                    Some((known, ended)) if known >= *position && !(ended && !self.is_finished(generation)) => {}
+                    Some((known, ended)) if known >= *position && (!ended || self.is_finished(generation)) => {}
                     Some(_) => self.load(generation).await,
                     None => self.refresh().await,
                 }

@@ -168,7 +168,7 @@ pub(crate) async fn delete_removes_everything(backends: Backends) {
     assert_eq!(titles(&backends, &user).await.len(), 1);
     let query = ListQuery { limit: 10, cursor: None, search: Some("needle".into()) };
     let found = backends.store.conversations(&user, &query).await.expect("search").items;
-    assert_eq!(found.iter().map(|c| c.id.clone()).collect::<Vec<_>>(), [kept.conversation.id.clone()]);
+    assert!(found.len() == 1 && found[0].id == kept.conversation.id, "{found:?}");
 
     // The neighbour has lost nothing.
     let page = backends.generations.read(&generation_of(&kept), Position::START, 1000).await.expect("read");

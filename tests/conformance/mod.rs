@@ -28,6 +28,7 @@ pub(crate) use stage::LEASE;
 /// A case and its name, `area::case`.
 pub(crate) type Case = (&'static str, Run);
 
+/// A case as a runner gets it.
 pub(crate) type Run = fn(Backends) -> BoxFuture<'static, ()>;
 
 /// Names every case once and hands the list to a macro: `every_case!(m x y)` is `m! { [x y] area { case … } … }`.

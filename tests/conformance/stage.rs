@@ -172,6 +172,11 @@ impl Writer {
         Self { backends: backends.clone(), claim, tail, said }
     }
 
+    /// Leaves what it claimed to whoever finds it.
+    pub(crate) fn dies(self) -> Claim {
+        self.claim
+    }
+
     pub(crate) fn lease(&self) -> &Lease {
         &self.claim.lease
     }

@@ -7,9 +7,7 @@ use chatnode::model::{Position, Status, UserId};
 use tokio::time::Instant;
 
 use super::cluster_writer::StubbornWriter;
-use crate::conformance::stage::{
-    Writer, ask, assert_gone, eventually, following, generation_of, opening, read_all, try_claim,
-};
+use crate::conformance::stage::{Writer, ask, assert_gone, eventually, following, generation_of, opening, read_all, try_claim};
 use crate::harness::servers::{Programs, Server, World, nats_url, redis_url, shared};
 
 /// Longer than any outage here, so that nobody takes over.
@@ -132,7 +130,9 @@ async fn a_removed_log_stays_removed() {
             let (said, outcome) = (writer.said.clone(), crate::conformance::stage::outcome(Status::Completed, "half"));
             let message = writer.final_message(&outcome);
             assert_eq!(said, "half");
-            assert_gone(backends.generations.append(writer.lease(), writer.tail, &[crate::conformance::stage::text(4, "!")]).await);
+            assert_gone(
+                backends.generations.append(writer.lease(), writer.tail, &[crate::conformance::stage::text(4, "!")]).await,
+            );
             assert_gone(backends.generations.finish(writer.lease(), writer.tail, &outcome, &message).await);
             assert_gone(backends.generations.renew(writer.lease()).await);
         }
@@ -227,7 +227,8 @@ async fn a_crash_between_slots_is_completed() {
     ask(&world.backends, &user, "so that all scripts are known").await;
     Writer::begin(&world.backends).await.finish(Status::Completed).await.expect("finish");
     // A server that refuses the keys of queues and lists stands for a node that dies before it touches them.
-    let allowed = ["~*:c:*", "~*:m:*", "~*:k:*", "~*:o:*", "~*:b:*", "~*:d:*", "~*:i:*", "~*:x:*", "~*:g:*", "~*:s:*", "~*:r:*", "~*:p:*"];
+    let allowed =
+        ["~*:c:*", "~*:m:*", "~*:k:*", "~*:o:*", "~*:b:*", "~*:d:*", "~*:i:*", "~*:x:*", "~*:g:*", "~*:s:*", "~*:r:*", "~*:p:*"];
     let refuse: Vec<&str> = ["ACL", "SETUSER", "default", "resetkeys"].into_iter().chain(allowed).collect();
     assert_eq!(redis.redis(&refuse), "OK");
     let cut = opening(&user, "cut in two");

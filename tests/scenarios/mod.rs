@@ -1,5 +1,6 @@
 //! Whole nodes, as people and programs meet them.
 
+mod badinput;
 mod cluster_differential;
 mod cluster_memory;
 mod cluster_nats;
@@ -7,3 +8,14 @@ mod cluster_redis;
 mod cluster_topology;
 mod cluster_writer;
 mod config;
+mod golden;
+mod process;
+mod providers;
+mod providers_catalog;
+mod providers_continue;
+mod providers_faults;
+mod providers_traps;
+mod rest;
+mod resume;
+mod socket;
+mod takeover;

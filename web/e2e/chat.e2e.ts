@@ -3,6 +3,9 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { ask, begun, ended, lastAnswer, newPerson, type Person, startBrowser, until } from "./browser";
 import { type Chatnode, startChatnode } from "./server";
 
+/** An answer that is there at once. */
+const SHORT = "/demo tokens=40 rate=0";
+
 let node: Chatnode;
 let browser: Browser;
 let person: Person;
@@ -127,7 +130,7 @@ describe("nothing is lost", () => {
   test("when a question is asked while the link is down: it goes once the link is back, as one turn", async () => {
     node.cut(true);
     await page.locator('.pill[data-state="reconnecting"]').waitFor();
-    await ask(page, "Hello");
+    await ask(page, SHORT);
     await page.locator('[data-pending="true"]').first().waitFor();
     await page.goto("about:blank");
     node.mend();
@@ -163,11 +166,11 @@ describe("two tabs", () => {
   });
 
   test("see what the other one asks", async () => {
-    await ask(page, "Hello");
+    await ask(page, SHORT);
     await ended(page);
     const other = await person.tab(`/#/c/${conversationOf(page)}`);
     await other.locator(".question").first().waitFor();
-    await ask(page, "And again");
+    await ask(page, SHORT);
     await other.locator(".question").nth(1).waitFor();
     await ended(page);
     expect((await ended(other)).text).toBe((await lastAnswer(page)).text);
@@ -176,7 +179,7 @@ describe("two tabs", () => {
 
 describe("keys", () => {
   test("a double Enter makes one turn", async () => {
-    await page.locator("#composer").fill("Hello");
+    await page.locator("#composer").fill(SHORT);
     await page.keyboard.press("Enter");
     await page.keyboard.press("Enter");
     await ended(page);
@@ -198,13 +201,12 @@ describe("keys", () => {
     expect(await page.locator("#composer").inputValue()).toBe("đường");
     await page.keyboard.press("Enter");
     await page.locator(".bubble", { hasText: "đường" }).waitFor();
-    await ended(page);
   });
 });
 
 describe("branches", () => {
   test("an edited question and a second answer can be switched between", async () => {
-    await ask(page, "Hello");
+    await ask(page, SHORT);
     const first = await ended(page);
     await page.getByRole("button", { name: "Answer again" }).click();
     await page.locator(".answer .branches", { hasText: "2/2" }).waitFor();
@@ -217,7 +219,7 @@ describe("branches", () => {
     );
     await page.locator(".question").hover();
     await page.getByRole("button", { name: "Edit the question" }).click();
-    await page.locator(".edit-form textarea").fill("Hello you");
+    await page.locator(".edit-form textarea").fill(`${SHORT} once more`);
     await page.keyboard.press("Enter");
     await page.locator(".question .branches", { hasText: "2/2" }).waitFor();
     await ended(page);

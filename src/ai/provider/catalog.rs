@@ -13,16 +13,9 @@ use tokio::time::Instant;
 use self::listing::{Found, Place};
 use super::Model;
 use super::http::Http;
-use crate::config::{Deadlines, Discovery, ModelSource, RetryConfig};
+use crate::config::{AiConfig, Deadlines, Discovery, ModelSource, RetryConfig};
 use crate::drain::Drain;
-
-/// For models that were found rather than configured.
-pub const DEADLINES: Deadlines = Deadlines {
-    connect: Duration::from_secs(10),
-    first_token: Duration::from_secs(120),
-    idle: Duration::from_secs(60),
-    total: Duration::from_secs(1_800),
-};
+use crate::telemetry::Metrics;
 
 /// Between two looks when all is well.
 const REFRESH: Duration = Duration::from_secs(60);
@@ -52,17 +45,18 @@ struct State {
 impl Catalog {
     /// Answers at once: configured models are there, others appear as they are found.
     #[must_use]
-    pub fn start(source: &ModelSource, retry: RetryConfig, drain: &Drain) -> Self {
+    pub fn start(config: &AiConfig, metrics: &Metrics, drain: &Drain) -> Self {
+        let AiConfig { retry, deadlines, .. } = *config;
         let http = Http::default();
-        match source {
+        match &config.models {
             ModelSource::Configured(configs) => {
-                let models = configs.iter().map(|config| Model::new(config, retry, &http)).collect();
+                let models = configs.iter().map(|config| Model::new(config, retry, &http, metrics)).collect();
                 let state = State { models: first_is_default(models), settled: true };
                 Self { current: watch::channel(state).1 }
             }
             ModelSource::Discovered(discovery) => {
                 let (sender, current) = watch::channel(State::default());
-                let search = Search::new(discovery, retry, http);
+                let search = Search::new(discovery, deadlines, retry, http, metrics.clone());
                 let stopped = drain.stopped().clone();
                 drain.spawn("model-catalog", async move {
                     stopped.run_until_cancelled(search.run(sender)).await;
@@ -106,8 +100,10 @@ fn first_is_default(mut models: Vec<Model>) -> Models {
 /// Looks for models where the environment points to.
 struct Search {
     places: Vec<Sought>,
+    deadlines: Deadlines,
     retry: RetryConfig,
     http: Http,
+    metrics: Metrics,
 }
 
 /// A place, and what it offered when it last answered.
@@ -119,11 +115,11 @@ struct Sought {
 }
 
 impl Search {
-    fn new(discovery: &Discovery, retry: RetryConfig, http: Http) -> Self {
+    fn new(discovery: &Discovery, deadlines: Deadlines, retry: RetryConfig, http: Http, metrics: Metrics) -> Self {
         let next = Instant::now();
-        let places = listing::places(discovery);
+        let places = listing::places(discovery, deadlines);
         let places = places.into_iter().map(|place| Sought { place, found: Vec::new(), pause: RETRY_FIRST, next }).collect();
-        Self { places, retry, http }
+        Self { places, deadlines, retry, http, metrics }
     }
 
     async fn run(mut self, sender: watch::Sender<State>) {
@@ -158,7 +154,7 @@ impl Search {
             let default = models.is_empty();
             let known = old.iter().find(|model| model.info.default == default && found.is(model));
             models.push(known.cloned().unwrap_or_else(|| {
-                let mut model = Model::new(&found.config, self.retry, &self.http);
+                let mut model = Model::new(&found.config, self.retry, &self.http, &self.metrics);
                 model.info.default = default;
                 Arc::new(model)
             }));
@@ -167,7 +163,7 @@ impl Search {
         if models.is_empty() && !named {
             let demo = old.iter().find(|model| model.info.demo).cloned();
             models.push(demo.unwrap_or_else(|| {
-                let mut demo = Model::demo(DEADLINES);
+                let mut demo = Model::demo(self.deadlines, &self.metrics);
                 demo.info.default = true;
                 Arc::new(demo)
             }));

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::telemetry::Circuit as Phase;
+
 /// Shared by all answers that one upstream gives.
 #[derive(Debug)]
 pub(super) struct Circuit {
@@ -46,6 +48,15 @@ impl Circuit {
             State::Trial => Err(Duration::ZERO),
         })
         .map(|trial| Permit { circuit: self.clone(), trial })
+    }
+
+    /// For operators.
+    pub(super) fn phase(&self) -> Phase {
+        self.change(|state| match state {
+            State::Closed(_) => Phase::Closed,
+            State::Trial => Phase::HalfOpen,
+            State::Open { .. } => Phase::Open,
+        })
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {

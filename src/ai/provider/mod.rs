@@ -27,6 +27,7 @@ use self::route::Route;
 use crate::config::{Deadlines, ModelConfig, ProviderKind, RetryConfig, UpstreamConfig};
 use crate::log::Rung;
 use crate::model::{Failure, GenerationId, ModelInfo, Options, Role, Usage};
+use crate::telemetry::Metrics;
 
 /// The id of the built-in demonstration model.
 pub const DEMO_ID: &str = "demo";
@@ -80,7 +81,7 @@ pub struct Model {
 
 impl Model {
     #[must_use]
-    pub fn new(config: &ModelConfig, retry: RetryConfig, http: &Http) -> Self {
+    pub fn new(config: &ModelConfig, retry: RetryConfig, http: &Http, metrics: &Metrics) -> Self {
         let demo = config.upstreams.iter().all(|upstream| upstream.provider == ProviderKind::Demo);
         let provider = config.upstreams.first().map_or("none", |upstream| provider_name(upstream.provider));
         let info = ModelInfo {
@@ -91,12 +92,12 @@ impl Model {
             default: false,
             context_tokens: config.context_tokens,
         };
-        Self { info, route: Arc::new(Route::new(config, retry, http)) }
+        Self { info, route: Arc::new(Route::new(config, retry, http, metrics)) }
     }
 
     /// The built-in demonstration model.
     #[must_use]
-    pub fn demo(deadlines: Deadlines) -> Self {
+    pub fn demo(deadlines: Deadlines, metrics: &Metrics) -> Self {
         let upstream = UpstreamConfig {
             provider: ProviderKind::Demo,
             base_url: String::new(),
@@ -112,7 +113,7 @@ impl Model {
             deadlines,
             upstreams: vec![upstream],
         };
-        Self::new(&config, DEMO_RETRY, &Http::default())
+        Self::new(&config, DEMO_RETRY, &Http::default(), metrics)
     }
 
     /// True when this is what it was made from, so that it need not be made again.

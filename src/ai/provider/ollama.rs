@@ -6,31 +6,8 @@ use serde_json::{Map, Value, json};
 use super::ask::Ask;
 use super::reader::{Heard, Said, lenient, text_of};
 
-/// Where Ollama listens unless told otherwise.
-pub(super) const PORT: u16 = 11_434;
-
-/// The base address that `OLLAMA_HOST` means: with or without scheme and port, also one that a server is told to bind.
-#[must_use]
-pub(super) fn base_url(host: &str) -> String {
-    let host = host.trim().trim_end_matches('/');
-    let (scheme, rest) = host.split_once("://").unwrap_or(("http", host));
-    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    let bracketed = authority.rfind(']');
-    let (name, port) = match authority.rfind(':').filter(|at| bracketed.is_none_or(|end| *at > end)) {
-        Some(at) => (&authority[..at], Some(&authority[at + 1..])),
-        None => (authority, None),
-    };
-    let name = match name {
-        "" | "0.0.0.0" => "127.0.0.1",
-        "[::]" => "[::1]",
-        name => name,
-    };
-    match (port.filter(|port| !port.is_empty()), scheme) {
-        (Some(port), _) => format!("{scheme}://{name}:{port}{path}"),
-        (None, "https") => format!("{scheme}://{name}{path}"),
-        (None, _) => format!("{scheme}://{name}:{PORT}{path}"),
-    }
-}
+/// Where it listens unless told otherwise.
+pub(super) const HOME: &str = "http://127.0.0.1:11434";
 
 /// The body of a request.
 #[must_use]
@@ -94,25 +71,4 @@ pub(super) fn decode(data: &str, said: &mut Said) -> Result<(), Heard> {
         said.closed();
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_host_is_understood_in_every_form() {
-        for (host, base) in [
-            ("127.0.0.1:11434", "http://127.0.0.1:11434"),
-            ("0.0.0.0", "http://127.0.0.1:11434"),
-            (":8000", "http://127.0.0.1:8000"),
-            ("gpu", "http://gpu:11434"),
-            ("http://gpu:80/", "http://gpu:80"),
-            ("https://gpu.example/ollama", "https://gpu.example/ollama"),
-            ("[::]:1234", "http://[::1]:1234"),
-            ("[fe80::1]", "http://[fe80::1]:11434"),
-        ] {
-            assert_eq!(base_url(host), base, "{host}");
-        }
-    }
 }

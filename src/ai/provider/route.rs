@@ -12,11 +12,12 @@ use super::http::Http;
 use super::reply::{Fault, Piece, Pieces, Then, code};
 use super::seam::Seam;
 use super::upstream::{Limits, Upstream};
-use super::{Request, Step, Steps};
+use super::{Request, Step, Steps, provider_name};
 use crate::ai::context;
 use crate::config::{Deadlines, ModelConfig, RetryConfig};
 use crate::log::Rung;
 use crate::model::{Failure, Usage};
+use crate::telemetry::Metrics;
 
 /// An upstream that wants to be left alone for longer than this is passed over.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(20);
@@ -32,15 +33,16 @@ pub(super) struct Route {
     limits: Limits,
     retry: RetryConfig,
     upstreams: Vec<Upstream>,
+    metrics: Metrics,
 }
 
 impl Route {
     #[must_use]
-    pub(super) fn new(config: &ModelConfig, retry: RetryConfig, http: &Http) -> Self {
+    pub(super) fn new(config: &ModelConfig, retry: RetryConfig, http: &Http, metrics: &Metrics) -> Self {
         let limits =
             Limits { context_tokens: config.context_tokens, max_tokens: config.max_tokens, connect: config.deadlines.connect };
         let upstreams = config.upstreams.iter().map(|upstream| Upstream::new(upstream, retry, http)).collect();
-        Self { model: config.id.clone(), deadlines: config.deadlines, limits, retry, upstreams }
+        Self { model: config.id.clone(), deadlines: config.deadlines, limits, retry, upstreams, metrics: metrics.clone() }
     }
 
     /// True when this is what it was made from.
@@ -146,6 +148,9 @@ impl Way {
     async fn open(&self) -> Result<(Rung, usize, Box<Running>), Fault> {
         let mut last = Fault::new(code::UPSTREAM_ERROR, Then::Stop, "this model has no upstream");
         for (index, upstream) in self.route.upstreams.iter().enumerate() {
+            if index > 0 {
+                self.route.metrics.fell_back(self.route.upstreams[index - 1].label(), upstream.label());
+            }
             let fault = match self.try_upstream(upstream).await {
                 Ok(opened) => return Ok(opened),
                 Err(Stopped::Resting(left)) => {
@@ -172,7 +177,9 @@ impl Way {
         let mut tried = 0;
         loop {
             let permit = upstream.circuit.permit().map_err(Stopped::Resting)?;
-            let (fault, permit) = match self.try_once(upstream, rung, keep, permit).await {
+            let opened = self.try_once(upstream, rung, keep, permit).await;
+            self.count(upstream, opened.as_ref().map_or_else(|(fault, _)| fault.code, |_| "200"));
+            let (fault, permit) = match opened {
                 Ok(running) => return Ok((rung, keep, running)),
                 Err(failed) => failed,
             };
@@ -200,6 +207,7 @@ impl Way {
                 }
                 Then::Next => {
                     permit.failed();
+                    self.route.metrics.circuit(upstream.label(), upstream.circuit.phase());
                     return Err(Stopped::Fault(fault));
                 }
                 Then::Retry { after } => {
@@ -207,13 +215,21 @@ impl Way {
                     after
                 }
             };
+            self.route.metrics.circuit(upstream.label(), upstream.circuit.phase());
             tried += 1;
             let pause = pause(backoff, tried, after);
             let Some(pause) = pause.filter(|pause| tried < tries && Instant::now() + *pause < self.end) else {
                 return Err(Stopped::Fault(fault));
             };
+            self.route.metrics.retried(fault.code);
             tokio::time::sleep(pause).await;
         }
+    }
+
+    fn count(&self, upstream: &Upstream, status: &str) {
+        let Route { metrics, model, .. } = &*self.route;
+        metrics.upstream_request(provider_name(upstream.config.provider), model, status);
+        metrics.circuit(upstream.label(), upstream.circuit.phase());
     }
 
     async fn try_once(

@@ -20,7 +20,7 @@ const ENTRY_WEIGHT: usize = 32;
 #[async_trait]
 impl Generations for Redis {
     async fn submit(&self, submission: &Submission) -> Result<Submitted> {
-        self.submit_once(submission).await
+        Box::pin(self.submit_once(submission)).await
     }
 
     async fn claim(&self, _worker: &str, models: &[String]) -> Result<Option<Claim>> {
@@ -71,7 +71,7 @@ impl Generations for Redis {
         ];
         let mut answer = self.on_generation(&self.link.steps.finish, generation, args).await?;
         written(&mut answer)?;
-        self.clear_up(&mut answer, generation).await;
+        Box::pin(self.clear_up(&mut answer, generation)).await;
         Ok(())
     }
 
@@ -88,7 +88,7 @@ impl Generations for Redis {
         match answer.word().as_str() {
             "ASKED" => Ok(Cancel::Requested),
             "NOW" => {
-                self.clear_up(&mut answer, generation).await;
+                Box::pin(self.clear_up(&mut answer, generation)).await;
                 Ok(Cancel::Ended)
             }
             "ENDED" => Ok(Cancel::AlreadyEnded(record::status_of(&answer.word())?)),

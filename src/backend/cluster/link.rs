@@ -39,6 +39,12 @@ pub(super) struct Link {
 impl Link {
     /// Starts to connect, and goes on in the background for ever.
     pub(super) fn open(url: &str, keys: Keys) -> std::result::Result<Self, String> {
+        // The client takes any scheme that it does not know for `redis`.
+        if !url.starts_with("redis") && !url.starts_with("valkey") {
+            return Err(
+                "it begins with redis://, rediss://, redis-sentinel:// or redis-cluster:// (or valkey for redis)".to_owned()
+            );
+        }
         let mut config = Config::from_url(url).map_err(|error| url_problem(&error))?;
         // An empty user name is what `redis://:password@host` gives; servers know it as the default user.
         config.username = config.username.filter(|name| !name.is_empty());
@@ -201,7 +207,7 @@ mod tests {
             let keys = Keys::new("t").unwrap();
             let problem = match Config::from_url(url) {
                 Err(error) => url_problem(&error),
-                Ok(_) => Link::open(url, keys).map(|_| ()).unwrap_err(),
+                Ok(_) => Link::open(url, keys).map(|_| ()).expect_err(url),
             };
             assert!(!problem.contains("secret"), "{problem}");
         }

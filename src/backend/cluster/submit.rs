@@ -36,7 +36,7 @@ impl Redis {
             let held = self.remember(submission, &said).await?;
             if let Some(done) = held.strip_prefix(DONE) {
                 let conversation = keys::long_conversation(done).ok_or_else(|| unreadable(submission))?;
-                return self.known(submission, conversation).await;
+                return Box::pin(self.known(submission, conversation)).await;
             }
             let other: Option<Submission> = match held == said {
                 true => None,
@@ -46,7 +46,7 @@ impl Redis {
             let intent = self.intend(&Intent::work(user, &first.generation)).await?;
             match self.store_turn(first, if first.create.is_some() { "1" } else { "0" }).await {
                 Ok(turn) => {
-                    self.offer(&submission.user, &turn).await?;
+                    Box::pin(self.offer(&submission.user, &turn)).await?;
                     let done = format!("{DONE}{}", keys::short_conversation(&first.conversation));
                     let (_, _) =
                         tokio::join!(self.replace_request(submission, &held, &done), self.forget(&first.conversation, &intent));
@@ -71,7 +71,7 @@ impl Redis {
     async fn known(&self, submission: &Submission, conversation: ConversationId) -> Result<Submitted> {
         let asked = Submission { conversation, ..submission.clone() };
         let turn = self.store_turn(&asked, "?").await?;
-        self.offer(&submission.user, &turn).await?;
+        Box::pin(self.offer(&submission.user, &turn)).await?;
         Ok(turn.submitted)
     }
 

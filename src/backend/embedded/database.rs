@@ -253,7 +253,10 @@ impl Sync {
             return Ok(());
         }
         let synced = File::open(&self.log).and_then(|log| log.sync_data());
-        synced.map_err(|error| Error::Unavailable(format!("the log can't be synced: {error}")))
+        synced.map_err(|error| {
+            self.dirty.store(true, Ordering::Release);
+            Error::Unavailable(format!("the log can't be synced: {error}"))
+        })
     }
 }
 
@@ -341,5 +344,85 @@ impl From<rusqlite::Error> for Error {
             }
             other => Self::Unavailable(other.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::future::join_all;
+
+    use super::*;
+
+    /// A database with one table of numbers.
+    fn database(dir: &Path) -> Database {
+        let file = dir.join("test.db");
+        let connection = schema::open_writer(Some(&file), None).expect("open");
+        connection.execute_batch("CREATE TABLE numbers (n INTEGER PRIMARY KEY)").expect("create");
+        Database::start(connection, Some(&file), None).expect("start")
+    }
+
+    fn insert(db: &Connection, n: i64) -> Result<()> {
+        db.execute("INSERT INTO numbers (n) VALUES (?1)", [n])?;
+        Ok(())
+    }
+
+    async fn sum(database: &Database) -> i64 {
+        let sql = "SELECT total(n) FROM numbers";
+        database.read(|db| Ok(db.query_row(sql, [], |row| row.get::<_, f64>(0))? as i64)).await.expect("read")
+    }
+
+    #[tokio::test]
+    async fn a_failing_write_takes_no_neighbour_with_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let database = database(dir.path());
+        let writes = (0..1000_i64).map(|n| {
+            database.write(move |db| {
+                insert(db, n)?;
+                // Fails after it wrote: nothing of it may stay.
+                if n % 3 == 0 { Err(Error::NotFound) } else { Ok(n) }
+            })
+        });
+        for (n, result) in (0..).zip(join_all(writes).await) {
+            assert_eq!(result, if n % 3 == 0 { Err(Error::NotFound) } else { Ok(n) });
+        }
+        assert_eq!(sum(&database).await, (0..1000).filter(|n| n % 3 != 0).sum::<i64>());
+        assert!(database.health().borrow().store.is_up(), "a request's own fault says nothing about the disk");
+    }
+
+    #[tokio::test]
+    async fn a_write_is_done_though_nobody_waits() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let database = database(dir.path());
+        for n in 0..100 {
+            let write = database.write(move |db| insert(db, n));
+            // Polled once, so that it is on its way, and left.
+            let _ = futures_util::FutureExt::now_or_never(write);
+        }
+        database.write(|_| Ok(())).await.expect("after all others");
+        assert_eq!(sum(&database).await, (0..100).sum::<i64>());
+    }
+
+    #[tokio::test]
+    async fn trouble_shows_until_something_is_written_again() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let database = database(dir.path());
+        let health = database.health();
+        let failed: Result<()> = database.write(|_| Err(Error::Unavailable("a cable".into()))).await;
+        assert!(failed.is_err());
+        assert!(!health.borrow().store.is_up());
+        database.write(|_| Ok(())).await.expect("nothing written");
+        assert!(!health.borrow().store.is_up());
+        database.write(|db| insert(db, 1)).await.expect("written");
+        assert!(health.borrow().store.is_up());
+        drop(database);
+        assert!(!health.borrow().store.is_up());
+    }
+
+    #[tokio::test]
+    async fn readers_cannot_write() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let database = database(dir.path());
+        assert!(database.read(|db| insert(db, 1)).await.is_err());
+        assert_eq!(sum(&database).await, 0);
     }
 }

@@ -6,7 +6,7 @@ use super::generations::{self, Key, State};
 use super::record::{self, Extra, decode, encode, signed, unsigned};
 use super::{search, tree};
 use crate::backend::{Error, Lease, LogPage, Phase, Renewed, Result};
-use crate::log::{Entry, Outcome};
+use crate::log::{Entry, Outcome, Transcript};
 use crate::model::{GenerationId, Message, Position, Time};
 
 /// Entries that somebody wants behind `previous`, ready to be stored.
@@ -103,28 +103,43 @@ fn extend(db: &Connection, state: &State, until: Time) -> Result<()> {
 }
 
 pub(super) fn finish(db: &Connection, key: &Key, previous: Position, outcome: &Outcome, message: &Message) -> Result<()> {
-    let state = generations::state(db, &key.generation)?;
+    let (state, logged) = generations::find(db, &key.generation)?.ok_or(Error::Gone)?;
     if !key.opens(&state) {
         return Err(Error::Fenced);
     }
     let position = previous.next(key.epoch);
     if state.ended {
-        // The lease stays on record, so that its owner's own repeat is told from anybody else's attempt.
+        // The lease stays on record, so that its owner's own repeat is told from anybody else's attempt, also when the
+        // log has been removed since.
         let body = encode(&Entry::Fin(outcome.clone()));
-        let mine = state.tail == position && stored(db, state.n, position)? == Some(body);
+        let mine = state.tail == position && (!logged || stored(db, state.n, position)? == Some(body));
         return if mine { Ok(()) } else { Err(Error::Fenced) };
     }
     if state.tail != previous {
         return Err(Error::OutOfOrder { tail: state.tail });
     }
-    let sql = "UPDATE messages SET content = ?2, reasoning = ?3, extra = ?4 WHERE n = ?1";
+    settle(db, &state, message)?;
+    generations::end(db, &state, position, outcome)
+}
+
+/// The answer as it ended, in place of what was stored.
+pub(super) fn settle(db: &Connection, state: &State, message: &Message) -> Result<()> {
     // The options were the user's and stay, whatever the writer hands in.
     let options = tree::get(db, state.message)?.message.options;
     let message = Message { options, ..message.clone() };
+    let sql = "UPDATE messages SET content = ?2, reasoning = ?3, extra = ?4 WHERE n = ?1";
     let extra = Extra::of(&message);
     db.prepare_cached(sql)?.execute(params![state.message, message.content, message.reasoning, extra])?;
-    search::reindex(db, state.message, state.conversation, &message.content)?;
-    generations::end(db, &state, position, outcome)
+    search::reindex(db, state.message, state.conversation, &message.content)
+}
+
+/// What the whole log amounts to.
+pub(super) fn transcript(db: &Connection, generation: &GenerationId) -> Result<Transcript> {
+    let mut transcript = Transcript::default();
+    for (position, entry) in read(db, generation, Position::START, usize::MAX)?.entries {
+        transcript.apply(position, &entry).map_err(|broken| Error::Corrupt(broken.to_string()))?;
+    }
+    Ok(transcript)
 }
 
 pub(super) fn read(db: &Connection, generation: &GenerationId, after: Position, weight_max: usize) -> Result<LogPage> {

@@ -115,7 +115,7 @@ pub(super) fn state(db: &Connection, generation: &GenerationId) -> Result<State>
 }
 
 /// The state, and whether its log is kept.
-fn find(db: &Connection, generation: &GenerationId) -> Result<Option<(State, bool)>> {
+pub(super) fn find(db: &Connection, generation: &GenerationId) -> Result<Option<(State, bool)>> {
     let sql = "SELECT n, conversation, message, ended, status, cancel, epoch, tail_epoch, tail_seq, leased, nonce, logged
         FROM generations WHERE id = ?1";
     let mut statement = db.prepare_cached(sql)?;
@@ -169,7 +169,7 @@ pub(super) fn end(db: &Connection, state: &State, position: Position, outcome: &
     store::touch(db, state.conversation, now)
 }
 
-/// The end of an answer that nobody wrote: the text is what the message holds, which is nothing.
+/// The end of an answer that nobody owns: a new epoch, which fences whoever owned it.
 pub(super) fn end_unowned(db: &Connection, state: &State, outcome: &Outcome) -> Result<()> {
     let position = Position { epoch: next_epoch(state.epoch), seq: 0 };
     let sql = "UPDATE generations SET epoch = ?2, nonce = '' WHERE n = ?1";

@@ -9,10 +9,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::database::Database;
 use super::record::signed;
-use super::{Retention, entries, generations};
+use super::{Retention, entries, generations, tree};
 use crate::backend::Result;
 use crate::log::Outcome;
-use crate::model::{Failure, GenerationId, Status, Time};
+use crate::model::{Failure, GenerationId, Message, Status, Time};
 
 /// Between two syncs of the log: what a power cut may take.
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
@@ -89,20 +89,29 @@ fn give_up(db: &Connection, written_before: u64, now: Time) -> Result<()> {
     let due: Vec<GenerationId> =
         statement.query_map(parameters, |row| super::record::parsed(row, 0))?.collect::<rusqlite::Result<_>>()?;
     for generation in due {
-        let state = generations::state(db, &generation)?;
-        let error = Failure { code: "unavailable".into(), message: "no AI node went on with this answer".into() };
-        let outcome = Outcome {
-            status: Status::Interrupted,
-            finish_reason: None,
-            usage: None,
-            timing: None,
-            error: Some(error),
-            length: 0,
-            crc32: 0,
-        };
-        generations::end_unowned(db, &state, &outcome)?;
+        interrupt(db, &generation)?;
     }
     Ok(())
+}
+
+/// Nobody goes on with it: what its owners wrote is the answer, as readers saw it.
+fn interrupt(db: &Connection, generation: &GenerationId) -> Result<()> {
+    let state = generations::state(db, generation)?;
+    let said = entries::transcript(db, generation)?;
+    let error = Failure { code: "unavailable".into(), message: "no AI node went on with this answer".into() };
+    let outcome = Outcome {
+        status: Status::Interrupted,
+        finish_reason: None,
+        usage: None,
+        timing: None,
+        error: Some(error.clone()),
+        length: said.text.len() as u64,
+        crc32: said.crc32(),
+    };
+    let reasoning = (!said.reasoning.is_empty()).then_some(said.reasoning);
+    let message = Message { content: said.text, reasoning, error: Some(error), ..tree::get(db, state.message)?.message };
+    entries::settle(db, &state, &message)?;
+    generations::end_unowned(db, &state, &outcome)
 }
 
 fn milliseconds(duration: Duration) -> u64 {

@@ -1,11 +1,11 @@
 //! Conversations: list, search, create, rename, pin, delete.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use serde::Deserialize;
 
-use super::{Body, Query, conversation_id, limit};
+use super::{Body, Path, Query, conversation_id, limit};
 use crate::backend::{Hint, ListQuery, Patch, Subject};
 use crate::gateway::Gateway;
 use crate::gateway::error::Refusal;

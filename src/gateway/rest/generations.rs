@@ -1,12 +1,12 @@
 //! One answer: its events, and its end on demand.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use axum::{Extension, Json};
 use serde::Deserialize;
 
-use super::Query;
+use super::{Path, Query};
 use crate::gateway::error::Refusal;
 use crate::gateway::{Gateway, sse};
 use crate::model::{GenerationId, Position, Status, UserId};

@@ -1,12 +1,12 @@
 //! The history of a conversation, and questions asked by REST.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::Deserialize;
 
-use super::{Body, Query, conversation_id, limit};
+use super::{Body, Path, Query, conversation_id, limit};
 use crate::backend::{PathEnd, PathItem, PathQuery};
 use crate::gateway::desk::Asked;
 use crate::gateway::error::Refusal;

@@ -110,6 +110,18 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
     }
 }
 
+/// A part of the address. One that isn't even text names nothing.
+pub(super) struct Path<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T> {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        let path = axum::extract::Path::<T>::from_request_parts(parts, state).await;
+        path.map(|path| Self(path.0)).map_err(|_| Refusal::not_found())
+    }
+}
+
 fn conversation_id(text: &str) -> Result<ConversationId, Refusal> {
     ConversationId::parse(text).map_err(|_| Refusal::not_found())
 }

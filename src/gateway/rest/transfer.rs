@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::fmt::Write;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::Deserialize;
 
-use super::{Body, Query, conversation_id};
+use super::{Body, Path, Query, conversation_id};
 use crate::backend::{PathEnd, PathQuery};
 use crate::gateway::Gateway;
 use crate::gateway::error::Refusal;

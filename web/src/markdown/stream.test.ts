@@ -72,6 +72,15 @@ describe("tail parsing", () => {
     );
   });
 
+  test.each([
+    "a\n2. second\n- one",
+    "a\n2. second\n  - nested\nA paragraph.",
+    "a\n2. second\n- [ ] task\nA paragraph.",
+  ])("takes back what only looked like a list: %j", text => {
+    const streamed = feed(text, Array(text.length).fill(1)) as Parsed;
+    expect(types(streamed.blocks)).toEqual(types(parse(text, true).blocks));
+  });
+
   test("settles blocks, so that a token's cost does not grow with the text", () => {
     const text = Array.from({ length: 400 }, (_, i) => `Paragraph ${i} with **words**.`).join("\n\n");
     const parsed = feed(text, Array(5_000).fill(5)) as Parsed;

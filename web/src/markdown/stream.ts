@@ -59,9 +59,17 @@ function settledCount(tail: readonly Token[]): number {
   let unsettled = 0;
   for (let i = tail.length - 1; i >= 0; i--) {
     if (tail[i]?.type !== "space") unsettled++;
-    if (unsettled === UNSETTLED_BLOCKS) return i;
+    if (unsettled === UNSETTLED_BLOCKS) return behindParagraph(tail, i);
   }
   return 0;
+}
+
+/** What follows a paragraph without a blank line may turn out to be a part of it after all: below "a", "2. b" and a
+ *  line "-" are two lists until a letter follows the dash. Such a paragraph stays in the tail. */
+function behindParagraph(tail: readonly Token[], count: number): number {
+  let i = count;
+  while (i > 0 && tail[i - 1]?.type === "paragraph" && tail[i]?.type !== "space") i--;
+  return i;
 }
 
 /** A block that was lexed again to the same text stays the same object: that is what keeps it from rendering again. */

@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::DEADLINES;
 use crate::ai::provider::http::Http;
 use crate::ai::provider::reply::Fault;
 use crate::ai::provider::upstream::{label, target};
 use crate::ai::provider::{Model, anthropic, ollama, openai};
-use crate::config::{ContinuationConfig, Discovery, ModelConfig, ProviderKind, Secret, UpstreamConfig};
+use crate::config::{ContinuationConfig, Deadlines, Discovery, ModelConfig, ProviderKind, Secret, UpstreamConfig};
 
 /// How long a server that was named may take to list its models.
 const LIST_TIME: Duration = Duration::from_secs(10);
@@ -35,6 +34,7 @@ pub(super) struct Place {
     kind: ProviderKind,
     base_url: String,
     key: Option<Secret>,
+    deadlines: Deadlines,
     /// The environment names it; else it is a guess.
     pub named: bool,
 }
@@ -45,22 +45,34 @@ pub(super) struct Found {
 }
 
 /// Where to look, the default's place first.
-pub(super) fn places(discovery: &Discovery) -> Vec<Place> {
+pub(super) fn places(discovery: &Discovery, deadlines: Deadlines) -> Vec<Place> {
     let mut places = Vec::new();
     let filled = |text: &Option<String>| text.as_deref().map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned);
     let base = filled(&discovery.openai_base_url);
     if base.is_some() || discovery.openai_api_key.is_some() {
         let base_url = base.unwrap_or_else(|| OPENAI.to_owned()).trim_end_matches('/').to_owned();
-        places.push(Place { kind: ProviderKind::OpenAi, base_url, key: discovery.openai_api_key.clone(), named: true });
+        places.push(Place {
+            kind: ProviderKind::OpenAi,
+            base_url,
+            key: discovery.openai_api_key.clone(),
+            deadlines,
+            named: true,
+        });
     }
     if let Some(key) = &discovery.anthropic_api_key {
-        places.push(Place { kind: ProviderKind::Anthropic, base_url: ANTHROPIC.to_owned(), key: Some(key.clone()), named: true });
+        places.push(Place {
+            kind: ProviderKind::Anthropic,
+            base_url: ANTHROPIC.to_owned(),
+            key: Some(key.clone()),
+            deadlines,
+            named: true,
+        });
     }
     let host = filled(&discovery.ollama_host);
     if host.is_some() || places.is_empty() {
         let named = host.is_some();
-        let base_url = ollama::base_url(&host.unwrap_or_default());
-        places.push(Place { kind: ProviderKind::Ollama, base_url, key: None, named });
+        let base_url = host.unwrap_or_else(|| ollama::HOME.to_owned()).trim_end_matches('/').to_owned();
+        places.push(Place { kind: ProviderKind::Ollama, base_url, key: None, deadlines, named });
     }
     places
 }
@@ -121,7 +133,7 @@ impl Place {
             name: name.to_owned(),
             context_tokens,
             max_tokens: None,
-            deadlines: DEADLINES,
+            deadlines: self.deadlines,
             upstreams: vec![upstream],
         };
         Found { config }
@@ -168,8 +180,11 @@ mod tests {
 
     use super::*;
 
+    const DEADLINES: Deadlines =
+        Deadlines { connect: Duration::ZERO, first_token: Duration::ZERO, idle: Duration::ZERO, total: Duration::ZERO };
+
     fn place(kind: ProviderKind) -> Place {
-        Place { kind, base_url: "http://x".to_owned(), key: None, named: true }
+        Place { kind, base_url: "http://x".to_owned(), key: None, deadlines: DEADLINES, named: true }
     }
 
     fn ids(list: &Value) -> Vec<String> {
@@ -201,7 +216,7 @@ mod tests {
     #[test]
     fn the_environment_says_where_to_look() {
         let look = |discovery: &Discovery| -> Vec<(ProviderKind, String, bool)> {
-            places(discovery).into_iter().map(|place| (place.kind, place.base_url, place.named)).collect()
+            places(discovery, DEADLINES).into_iter().map(|place| (place.kind, place.base_url, place.named)).collect()
         };
         let key = Some(Secret::new("k"));
         assert_eq!(look(&Discovery::default()), [(ProviderKind::Ollama, "http://127.0.0.1:11434".to_owned(), false)]);
@@ -210,7 +225,7 @@ mod tests {
         let all = Discovery {
             openai_base_url: Some("http://gpu:8000/v1/".to_owned()),
             anthropic_api_key: key,
-            ollama_host: Some("gpu".to_owned()),
+            ollama_host: Some("http://gpu:11434".to_owned()),
             ..Discovery::default()
         };
         let expected = [

@@ -1,0 +1,120 @@
+//! Coming back: with what is current, behind, ahead, a lie, or of another conversation.
+
+use chatnode::model::{GenerationId, Position};
+use chatnode::protocol::ServerFrame;
+use serde_json::{Value, json};
+
+use crate::harness::client::{Socket, Tab};
+use crate::harness::node::{Node, world};
+use crate::harness::rest::Rest;
+
+fn one(generation: &GenerationId, position: impl ToString, offset: usize) -> Value {
+    json!([{"generation": generation, "position": position.to_string(), "offset": offset}])
+}
+
+#[tokio::test]
+async fn whoever_comes_back_to_an_ended_answer_gets_what_is_missing_and_its_end() {
+    let world = world();
+    let (a, b) = (Node::start("a", &world).await, Node::start("b", &world).await);
+    let mut first = Socket::open(a.address).await;
+    let (question, answer) = first.ask(json!({"content": "/demo tokens=60 rate=200"})).await;
+    let (conversation, generation) = (question.conversation.to_string(), answer.generation.expect("a generation"));
+    let mut half: Option<(Position, usize)> = None;
+    first
+        .until("the end", |frame, tab| {
+            let copy = tab.copies.get(&generation)?;
+            if copy.text.len() > 40 && half.is_none() {
+                half = Some((copy.position, copy.text.len()));
+            }
+            matches!(frame, ServerFrame::Finished(_)).then_some(())
+        })
+        .await;
+    let whole = first.tab.copies[&generation].clone();
+    let (position, offset) = half.expect("a half");
+    let behind = Tab { cookie: first.tab.cookie.clone(), ..Tab::default() };
+    for node in [&a, &b] {
+        // Behind: the rest, as a replay.
+        let mut tab = first.tab.clone();
+        let copy = tab.copies.get_mut(&generation).expect("a copy");
+        (copy.position, copy.finished) = (position, None);
+        copy.text.truncate(offset);
+        let mut socket = tab.connect(node.address).await;
+        let frames = socket.subscribe(&conversation).await;
+        assert_eq!(socket.tab.copies[&generation].text, whole.text);
+        let replayed = |frame: &ServerFrame| matches!(frame, ServerFrame::Delta { replay: true, .. });
+        assert!(frames.iter().any(replayed), "{frames:?}");
+        let length: usize =
+            frames.iter().map(|frame| if let ServerFrame::Delta { text, .. } = frame { text.len() } else { 0 }).sum();
+        assert_eq!(length, whole.text.len() - offset, "no byte twice");
+        assert!(socket.tab.copies[&generation].finished.is_some(), "the end comes before caught_up");
+
+        // Current: only its end.
+        let mut socket = first.tab.clone().connect(node.address).await;
+        let frames = socket.subscribe(&conversation).await;
+        assert!(!frames.iter().any(|frame| matches!(frame, ServerFrame::Delta { .. } | ServerFrame::Snapshot { .. })));
+        assert!(frames.iter().any(|frame| matches!(frame, ServerFrame::Finished(_))), "{frames:?}");
+
+        // Ahead of the log, or with bytes that never were: the truth replaces it.
+        for lie in [one(&generation, "9-9", 10), one(&generation, position, 1_000_000), one(&generation, "1-99999999", 3)] {
+            let mut socket = behind.clone().connect(node.address).await;
+            let frames = socket.subscribe_with(&conversation, lie.clone()).await;
+            assert!(frames.iter().any(|frame| matches!(frame, ServerFrame::Snapshot { .. })), "{lie}: {frames:?}");
+            assert_eq!(socket.tab.copies[&generation].text, whole.text);
+        }
+        // Of another conversation, or none: said nothing about.
+        for other in ["gen_00000000000000000000000000aaaaaaaaaaaaaaaa", "nonsense"] {
+            let mut socket = behind.clone().connect(node.address).await;
+            let known = json!([{"generation": other, "position": "1-1", "offset": 1}]);
+            let frames = socket.subscribe_with(&conversation, known).await;
+            assert!(matches!(&frames[0], ServerFrame::Subscribed { generations, .. } if generations.is_empty()), "{frames:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_history_tells_how_to_go_on_at_the_exact_byte() {
+    let world = world();
+    let node = Node::start("a", &world).await;
+    let mut first = Socket::open(node.address).await;
+    let (question, answer) = first.ask(json!({"content": "/demo tokens=100 rate=100 reason=10"})).await;
+    let generation = answer.generation.expect("a generation");
+    first.bytes(&generation, 60).await;
+    let rest = Rest::of(&first.tab, node.address);
+    let history = rest.got(&format!("/api/conversations/{}/messages", question.conversation)).await;
+    let item = &history["items"][1];
+    assert_eq!(item["status"], json!("running"));
+    let mut tab = first.tab.clone();
+    let copy = tab.copies.get_mut(&generation).expect("a copy");
+    copy.text = item["content"].as_str().expect("text").to_owned();
+    copy.reasoning = item["reasoning"].as_str().unwrap_or_default().to_owned();
+    copy.position = item["position"].as_str().expect("a position").parse().expect("a position");
+    assert_eq!(item["offset"], json!(copy.text.len()));
+    assert!(copy.text.len() >= 60, "a history is not behind its readers");
+    let mut second = tab.connect(node.address).await;
+    let frames = second.subscribe(question.conversation.as_str()).await;
+    assert!(!frames.iter().any(|frame| matches!(frame, ServerFrame::Snapshot { .. })), "{frames:?}");
+    second.finished(&generation).await;
+    assert_eq!(second.tab.copies[&generation].text, second.tab.expected(&generation));
+}
+
+#[tokio::test]
+async fn a_reader_that_never_reads_hurts_nobody() {
+    let world = world();
+    let node = Node::start("a", &world).await;
+    let mut reader = Socket::open(node.address).await;
+    let (question, answer) = reader.ask(json!({"content": "/demo tokens=60000 rate=0"})).await;
+    let generation = answer.generation.expect("a generation");
+    let mut silent = Vec::new();
+    for _ in 0..5 {
+        let mut socket = reader.tab.clone().connect(node.address).await;
+        socket
+            .tell(json!({"type": "subscribe", "conversation": question.conversation, "known": one(&generation, "0-0", 0)}))
+            .await;
+        silent.push(socket);
+    }
+    reader.finished(&generation).await;
+    assert_eq!(reader.tab.copies[&generation].text, reader.tab.expected(&generation));
+    // Those who begin to read at last have missed nothing.
+    let mut late = silent.pop().expect("a socket");
+    late.finished(&generation).await;
+}

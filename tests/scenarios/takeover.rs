@@ -1,0 +1,158 @@
+//! Nodes that leave, and nodes that die: the answers go on elsewhere, to the same byte.
+
+use std::time::Duration;
+
+use chatnode::backend::Progress;
+use chatnode::config::Roles;
+use chatnode::model::Status;
+use chatnode::protocol::ServerFrame;
+use serde_json::json;
+
+use crate::harness::client::{Socket, Tab};
+use crate::harness::node::{LEASE, Node, config, world};
+use crate::harness::rest::Rest;
+
+/// Long enough for somebody to die in the middle of it.
+const LONG: &str = "/demo tokens=400 rate=200";
+
+#[tokio::test]
+async fn a_dead_worker_is_replaced_and_its_readers_get_the_exact_text() {
+    let world = world();
+    let mut gateway = config("gateway");
+    gateway.roles = Roles::GATEWAY;
+    let mut worker = config("first");
+    worker.roles = Roles::AI;
+    let first = Node::with(worker.clone(), &world).await;
+    let gateway = Node::with(gateway, &world).await;
+    let mut socket = Socket::open(gateway.address).await;
+    let (_, answer) = socket.ask(json!({"content": LONG})).await;
+    let generation = answer.generation.expect("a generation");
+    socket.bytes(&generation, 100).await;
+    first.kill();
+    worker.node_id = "second".to_owned();
+    let _second = Node::with(worker, &world).await;
+    let recovering =
+        |frame: &ServerFrame, _: &Tab| matches!(frame, ServerFrame::Status { status: Progress::Recovering, .. }).then_some(());
+    socket.until("recovering", recovering).await;
+    assert_eq!(socket.finished(&generation).await.status, Status::Completed);
+    assert_eq!(socket.tab.copies[&generation].text, socket.tab.expected(&generation));
+    assert!(socket.tab.copies[&generation].position.epoch > 1, "somebody else finished it");
+}
+
+#[tokio::test]
+async fn a_gateway_that_dies_costs_its_readers_a_reconnect() {
+    let world = world();
+    let (a, b) = (Node::start("a", &world).await, Node::start("b", &world).await);
+    let mut socket = Socket::open(a.address).await;
+    let (question, answer) = socket.ask(json!({"content": LONG})).await;
+    let generation = answer.generation.expect("a generation");
+    socket.bytes(&generation, 100).await;
+    a.kill();
+    assert_eq!(socket.closed().await, None);
+    let mut again = socket.lose().connect(b.address).await;
+    again.subscribe(question.conversation.as_str()).await;
+    assert_eq!(again.finished(&generation).await.status, Status::Completed);
+    assert_eq!(again.tab.copies[&generation].text, again.tab.expected(&generation));
+}
+
+#[tokio::test]
+async fn a_draining_node_sends_its_readers_on_and_finishes_what_it_began() {
+    let world = world();
+    let (a, b) = (Node::start("a", &world).await, Node::start("b", &world).await);
+    let rest = Rest::open(a.address).await;
+    let mut socket = rest.tab().connect(a.address).await;
+    let (question, answer) = socket.ask(json!({"content": "/demo tokens=150 rate=100"})).await;
+    let generation = answer.generation.expect("a generation");
+    socket.bytes(&generation, 20).await;
+    a.drain();
+    let reason = socket.until("reconnect", |frame, _| match frame {
+        ServerFrame::Reconnect { reason, .. } => Some(reason.clone()),
+        _ => None,
+    });
+    assert_eq!(reason.await, "draining");
+    let (status, health) = rest.get("/health").await;
+    assert_eq!((status.as_u16(), &health["status"]), (503, &json!("draining")));
+    let mut again = socket.lose().connect(b.address).await;
+    again.subscribe(question.conversation.as_str()).await;
+    assert_eq!(again.finished(&generation).await.status, Status::Completed);
+    assert_eq!(again.tab.copies[&generation].text, again.tab.expected(&generation));
+    a.leave(Duration::from_secs(5)).await;
+}
+
+#[tokio::test]
+async fn what_a_leaving_node_cannot_finish_is_taken_over_without_waiting_for_the_lease() {
+    let world = world();
+    let mut patient = config("a");
+    patient.ai.lease = LEASE;
+    let (a, b) = (Node::with(patient, &world).await, Node::start("b", &world).await);
+    let mut socket = Socket::open(b.address).await;
+    let mut generations = Vec::new();
+    for _ in 0..4 {
+        let (_, answer) = socket.ask(json!({"content": LONG})).await;
+        generations.push(answer.generation.expect("a generation"));
+    }
+    for generation in &generations {
+        socket.bytes(generation, 50).await;
+    }
+    a.leave(Duration::ZERO).await;
+    for generation in &generations {
+        assert_eq!(socket.finished(generation).await.status, Status::Completed);
+        assert_eq!(socket.tab.copies[generation].text, socket.tab.expected(generation));
+    }
+}
+
+#[tokio::test]
+async fn sockets_and_nodes_die_at_random_and_every_answer_is_exact() {
+    let seeds: u64 = std::env::vars().find(|(name, _)| name == "CHATNODE_SEEDS").map_or(6, |(_, n)| n.parse().expect("a number"));
+    for seed in 0..seeds {
+        chaos(seed).await;
+    }
+}
+
+/// Four answers at once, each read by a tab of its own, while sockets and one of two nodes die.
+async fn chaos(seed: u64) {
+    let world = world();
+    let mut nodes = vec![Node::start("n0", &world).await, Node::start("n1", &world).await];
+    let mut dice = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut roll = move |below: u64| {
+        dice ^= dice << 13;
+        dice ^= dice >> 7;
+        dice ^= dice << 17;
+        dice % below
+    };
+    let mut tabs = Vec::new();
+    for _ in 0..4 {
+        let at = usize::try_from(roll(2)).expect("0 or 1");
+        let mut socket = Socket::open(nodes[at].address).await;
+        let (question, answer) = socket.ask(json!({"content": "/demo tokens=150 rate=150"})).await;
+        tabs.push((Some(socket), question.conversation.to_string(), answer.generation.expect("a generation")));
+    }
+    for step in 2..6 {
+        for (socket, conversation, generation) in &mut tabs {
+            let mut reader = socket.take().expect("it is put back");
+            let upto =
+                usize::try_from(roll(120)).expect("small") + reader.tab.copies.get(generation).map_or(0, |copy| copy.text.len());
+            // It may end, or lose its node, before it gets so far.
+            while reader.tab.copies.get(generation).is_none_or(|copy| copy.text.len() < upto && copy.finished.is_none()) {
+                if reader.next().await.is_err() {
+                    break;
+                }
+            }
+            let address = nodes[usize::try_from(roll(2)).expect("0 or 1")].address;
+            let mut back = reader.lose().connect(address).await;
+            back.subscribe(conversation).await;
+            *socket = Some(back);
+        }
+        if roll(2) == 0 {
+            nodes.remove(usize::try_from(roll(2)).expect("0 or 1")).kill();
+            nodes.push(Node::start(&format!("n{step}"), &world).await);
+        }
+    }
+    for (socket, conversation, generation) in &mut tabs {
+        let reader = socket.take().expect("it is put back");
+        let mut last = reader.lose().connect(nodes[0].address).await;
+        last.subscribe(conversation).await;
+        assert_eq!(last.finished(generation).await.status, Status::Completed, "seed {seed}");
+        assert_eq!(last.tab.copies[generation].text, last.tab.expected(generation), "seed {seed}");
+    }
+}
