@@ -369,7 +369,8 @@ fn prepare(step: &Step, names: &mut Names) -> (Option<Submission>, Vec<Message>)
             let submission = Submission {
                 create: create.then(|| "Câu hỏi".to_owned()),
                 parent,
-                question: question.then(|| Question { id: MessageId::generate(&id), content: format!("question {}", names.next) }),
+                question: question
+                    .then(|| Question { id: MessageId::generate(&id), content: format!("question {}", names.next) }),
                 model: ["model-a", "model-b"][*model].to_owned(),
                 options: Options::default(),
                 at,
