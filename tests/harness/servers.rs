@@ -216,6 +216,15 @@ impl Programs {
         Server::new(&self.redis, port, args, redis_answers)
     }
 
+    /// With a second port for TLS, whose number is the second answer.
+    pub(crate) fn redis_tls(&self, ca: &str, cert: &str, key: &str) -> (Server, u16) {
+        let port = free_port();
+        let tls = port.to_string();
+        let files = ["--tls-ca-cert-file", ca, "--tls-cert-file", cert, "--tls-key-file", key, "--tls-auth-clients", "no"];
+        let server = self.redis(&[["--tls-port", &tls].as_slice(), files.as_slice()].concat());
+        (server, port)
+    }
+
     pub(crate) fn nats(&self, more: &[&str]) -> Server {
         let port = free_port();
         let more: Vec<String> = more.iter().map(|word| (*word).to_owned()).collect();

@@ -5,6 +5,7 @@ mod cluster_differential;
 mod cluster_memory;
 mod cluster_nats;
 mod cluster_redis;
+mod cluster_tls;
 mod cluster_topology;
 mod cluster_writer;
 mod config;

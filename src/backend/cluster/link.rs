@@ -1,6 +1,7 @@
 //! The link to Redis: one client for single servers, Sentinel and Redis Cluster, its limits, and what its errors mean for callers.
 //! It must not know what is stored.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -9,10 +10,12 @@ use fred::clients::{Client, WithOptions};
 use fred::error::{Error as FredError, ErrorKind};
 use fred::interfaces::{ClientLike, EventInterface, LuaInterface};
 use fred::types::config::{
-    Config, ConnectionConfig, Options as CommandOptions, PerformanceConfig, ReconnectPolicy, TcpConfig, UnresponsiveConfig,
+    Config, ConnectionConfig, Options as CommandOptions, PerformanceConfig, ReconnectPolicy, TcpConfig, TlsConnector,
+    UnresponsiveConfig,
 };
 use fred::types::{Builder, Value};
 
+use super::address;
 use super::keys::Keys;
 use super::steps::{Answer, Step, Steps};
 use crate::backend::{Error, Result};
@@ -45,28 +48,7 @@ impl Link {
                 "it begins with redis://, rediss://, redis-sentinel:// or redis-cluster:// (or valkey for redis)".to_owned()
             );
         }
-        let mut config = Config::from_url(url).map_err(|error| url_problem(&error))?;
-        // An empty user name is what `redis://:password@host` gives; servers know it as the default user.
-        config.username = config.username.filter(|name| !name.is_empty());
-        config.fail_fast = false;
-        let connection = ConnectionConfig {
-            connection_timeout: COMMAND_TIMEOUT,
-            internal_command_timeout: COMMAND_TIMEOUT,
-            max_command_attempts: 1,
-            max_command_buffer_len: COMMANDS_WAITING_MAX,
-            unresponsive: UnresponsiveConfig { max_timeout: Some(SILENCE_MAX), interval: Duration::from_secs(1) },
-            tcp: TcpConfig { nodelay: Some(true), ..TcpConfig::default() },
-            reconnect_on_auth_error: true,
-            ..ConnectionConfig::default()
-        };
-        let mut builder = Builder::from_config(config);
-        builder.set_connection_config(connection);
-        builder.set_performance_config(PerformanceConfig {
-            default_command_timeout: COMMAND_TIMEOUT,
-            ..PerformanceConfig::default()
-        });
-        builder.set_policy(ReconnectPolicy::new_exponential(0, RECONNECT_FIRST_MS, RECONNECT_LAST_MS, 2));
-        let client = builder.build().map_err(|error| url_problem(&error))?;
+        let client = builder(url)?.build().map_err(|error| url_problem(&error))?;
         // The task behind it ends with `close`.
         drop(client.connect());
         // A command is sent once: whether it was done when the connection broke is for the caller to find out, who knows how.
@@ -141,6 +123,33 @@ impl Link {
     }
 }
 
+/// A client of this server that keeps to our limits.
+fn builder(url: &str) -> std::result::Result<Builder, String> {
+    let mut config = Config::from_url(url).map_err(|error| url_problem(&error))?;
+    // An empty user name is what `redis://:password@host` gives; servers know it as the default user.
+    config.username = config.username.filter(|name| !name.is_empty());
+    config.fail_fast = false;
+    if let (Some(file), true) = (address::parameter(url, "ca"), config.uses_tls()) {
+        config.tls = Some(TlsConnector::from(address::trusting(Path::new(&file))?).into());
+    }
+    let connection = ConnectionConfig {
+        connection_timeout: COMMAND_TIMEOUT,
+        internal_command_timeout: COMMAND_TIMEOUT,
+        max_command_attempts: 1,
+        max_command_buffer_len: COMMANDS_WAITING_MAX,
+        unresponsive: UnresponsiveConfig { max_timeout: Some(SILENCE_MAX), interval: Duration::from_secs(1) },
+        tcp: TcpConfig { nodelay: Some(true), ..TcpConfig::default() },
+        reconnect_on_auth_error: true,
+        ..ConnectionConfig::default()
+    };
+    let mut builder = Builder::from_config(config);
+    builder.set_connection_config(connection);
+    builder
+        .set_performance_config(PerformanceConfig { default_command_timeout: COMMAND_TIMEOUT, ..PerformanceConfig::default() });
+    builder.set_policy(ReconnectPolicy::new_exponential(0, RECONNECT_FIRST_MS, RECONNECT_LAST_MS, 2));
+    Ok(builder)
+}
+
 fn url_problem(error: &FredError) -> String {
     match error.kind() {
         ErrorKind::Tls => "its certificates can't be loaded".to_owned(),
@@ -170,6 +179,10 @@ fn meaning(error: &FredError) -> Error {
             "NOAUTH" | "WRONGPASS" | "NOPERM" => away("refuses these credentials"),
             code => away(&format!("answered {code}")),
         };
+    }
+    // The handshake's failure comes as one of reading and writing.
+    if details.to_ascii_lowercase().contains("certificate") {
+        return away("could not be trusted");
     }
     match error.kind() {
         ErrorKind::Timeout => away("did not answer in time"),

@@ -3,8 +3,9 @@
 //! [`open`] gives the three traits. The rest of the house knows nothing of Redis or NATS, and nothing here knows what an answer is for.
 //! - `keys` names things, `record` and `entry` say what they look like, `steps` holds the scripts (`lua/`).
 //! - `store`, `list` keep conversations; `submit`, `claim`, `generations` keep logs; `sweep` completes what a crash cut in two.
-//! - `link` and `nats` are the connections, `backplane` the hints, `health` tells how they stand.
+//! - `link` and `nats` are the connections (`address` reads theirs), `backplane` the hints, `health` tells how they stand.
 
+mod address;
 mod backplane;
 mod claim;
 mod entry;
@@ -41,7 +42,8 @@ const REQUEST_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 /// What a node says about the servers it shares with others.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// `redis://`, `rediss://` (TLS), `redis-sentinel://`, `redis-cluster://`, and the same with `valkey`; with user and password.
+    /// `redis://`, `rediss://` (TLS), `redis-sentinel://`, `redis-cluster://`, and the same with `valkey`; with user, password,
+    /// and `?ca=FILE` where TLS is to trust an authority of one's own instead of the system's.
     pub redis_url: Secret,
     /// `nats://user:password@a:4222,tls://b:4222`, `nats://token@host`, `?credentials=FILE`, `?ca=FILE`.
     pub nats_url: Secret,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_nats::{Client, ConnectOptions, Event, ServerAddr};
 use tokio::sync::watch;
 
+use super::address::unescape;
 use super::backplane::Dropped;
 use crate::backend::Link;
 
@@ -128,26 +129,6 @@ fn delay(attempt: usize) -> Duration {
     }
     let longest = RECONNECT_FIRST.saturating_mul(1 << doublings).min(RECONNECT_LAST);
     longest.mul_f64(0.5 + rand::random::<f64>() / 2.0)
-}
-
-/// Percent-escapes of an address; what isn't one stands for itself.
-fn unescape(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let (mut plain, mut at) = (Vec::with_capacity(bytes.len()), 0);
-    while at < bytes.len() {
-        let escaped = text.get(at + 1..at + 3).filter(|_| bytes[at] == b'%');
-        match escaped.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-            Some(byte) => {
-                plain.push(byte);
-                at += 3;
-            }
-            None => {
-                plain.push(bytes[at]);
-                at += 1;
-            }
-        }
-    }
-    String::from_utf8_lossy(&plain).into_owned()
 }
 
 #[cfg(test)]
