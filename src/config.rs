@@ -12,6 +12,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use url::Url;
+
 /// The commented default, which is also the documentation of every key.
 pub const DEFAULT_TOML: &str = include_str!("../config/chatnode.toml");
 
@@ -21,6 +23,8 @@ pub enum Command {
     Run(Box<Config>),
     /// To be printed: the effective configuration, the help, or the version.
     Print(String),
+    /// Ask the gateway at this address how the cluster stands.
+    Status(Url),
 }
 
 /// One sentence that names where the mistake is; no secret in it.
@@ -58,6 +62,7 @@ pub fn load<A: Into<OsString>>(
     let env = env.into_iter().collect();
     let (mut layers, check) = match cli::ask(args.into_iter().map(Into::into), &env)? {
         cli::Asked::Text(text) => return Ok(Command::Print(text)),
+        cli::Asked::Status(url) => return Ok(Command::Status(url)),
         cli::Asked::CheckConfig(layers) => (layers, true),
         cli::Asked::Run(layers) => (layers, false),
     };

@@ -5,6 +5,7 @@
 //! - [`protocol`] is the wire contract with browsers and programs.
 //! - [`backend`] is what we need from storage and from other nodes: three traits, an embedded and a cluster world.
 //! - [`gateway`] serves people, [`ai`] runs models; they meet only through the backend.
+//! - [`status`] shows a terminal what a gateway tells about all of them.
 //! - [`node`] puts one process together from [`config`]; [`drain`] takes it apart in good order.
 
 pub mod ai;
@@ -17,4 +18,5 @@ pub mod model;
 pub mod node;
 pub mod probes;
 pub mod protocol;
+pub mod status;
 pub mod telemetry;

@@ -4,27 +4,30 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use chatnode::config::{self, Command};
-use chatnode::{node, telemetry};
+use chatnode::{node, status, telemetry};
 
 fn main() -> ExitCode {
-    match config::from_process() {
+    let outcome = match config::from_process() {
         Ok(Command::Run(config)) => {
             telemetry::init(&config.log);
-            match node::block_on(*config) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(error) => {
-                    eprintln!("chatnode: {error}");
-                    ExitCode::FAILURE
-                }
-            }
+            node::block_on(*config).map_err(|error| (error.to_string(), ExitCode::FAILURE))
         }
-        // Whoever reads may stop reading: that is no failure.
-        Ok(Command::Print(text)) => {
-            std::io::stdout().write_all(text.as_bytes()).map_or(ExitCode::SUCCESS, |()| ExitCode::SUCCESS)
+        Ok(Command::Print(text)) => Ok(print(&text)),
+        Ok(Command::Status(url)) => {
+            status::block_on(&url).map(|text| print(&text)).map_err(|error| (error.to_string(), ExitCode::FAILURE))
         }
-        Err(error) => {
+        Err(error) => Err((error.to_string(), ExitCode::from(64))),
+    };
+    outcome.map_or_else(
+        |(error, code)| {
             eprintln!("chatnode: {error}");
-            ExitCode::from(64)
-        }
-    }
+            code
+        },
+        |()| ExitCode::SUCCESS,
+    )
+}
+
+/// Whoever reads may stop reading: that is no failure.
+fn print(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
 }

@@ -209,12 +209,15 @@ impl Registration {
         let draining = drain.draining().clone();
         let mut told = false;
         let mut catalog = self.worker.as_ref().map(Worker::catalog);
+        let mut health = self.backends.health.clone();
         loop {
             tokio::select! {
                 biased;
                 () = drain.stopped().cancelled() => break,
                 () = draining.cancelled(), if !told => told = true,
                 () = models_changed(&mut catalog) => {}
+                // A store that has just come up: whoever is ready now should know who else is there.
+                Ok(()) = health.changed() => {}
                 _ = beat.tick() => {}
             }
             self.me.draining = draining.is_cancelled();

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Parser, Subcommand};
+use url::Url;
 
 use super::layers::{Layers, Origin};
 use super::{ConfigError, DEFAULT_TOML};
@@ -43,6 +44,7 @@ const CONFIG_VARIABLE: &str = "CHATNODE_CONFIG";
 pub(super) enum Asked {
     Run(Layers),
     CheckConfig(Layers),
+    Status(Url),
     /// Help or version.
     Text(String),
 }
@@ -55,6 +57,10 @@ pub(super) fn ask(args: impl IntoIterator<Item = OsString>, env: &Environment) -
         }
         Err(error) => return Err(sentence(&error)),
     };
+    if let Some(Subcommands::Status { url }) = &cli.command {
+        // It runs no node, so nothing else matters.
+        return Ok(Asked::Status(address(url)?));
+    }
     refuse_typos(env)?;
     let mut layers = Layers::default();
     layers.add_toml(DEFAULT_TOML, &Origin::Default)?;
@@ -73,8 +79,13 @@ pub(super) fn ask(args: impl IntoIterator<Item = OsString>, env: &Environment) -
     }
     Ok(match cli.command {
         Some(Subcommands::CheckConfig) => Asked::CheckConfig(layers),
-        None => Asked::Run(layers),
+        Some(Subcommands::Status { .. }) | None => Asked::Run(layers),
     })
+}
+
+fn address(text: &str) -> Result<Url, ConfigError> {
+    let url = Url::parse(text).ok().filter(|url| ["http", "https"].contains(&url.scheme()) && url.has_host());
+    url.ok_or_else(|| ConfigError::new("command line: --url must be an address like http://127.0.0.1:8080"))
 }
 
 /// A variable of the environment; an empty one counts as unset.
@@ -111,6 +122,12 @@ struct Cli {
 enum Subcommands {
     /// Prints the configuration that results from all sources, as TOML with secrets as ***
     CheckConfig,
+    /// Asks a gateway how the cluster stands: nodes, versions, load, what waits. Exit code 1 when nobody answers
+    Status {
+        /// Any gateway, or what stands in front of them
+        #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
+        url: String,
+    },
 }
 
 #[derive(Args)]
