@@ -20,3 +20,4 @@ mod rest;
 mod resume;
 mod socket;
 mod takeover;
+mod topology;
