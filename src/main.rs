@@ -1,33 +1,30 @@
 //! The program: what it is told, one node, and how it ends. Exit codes: 0 clean, 64 bad configuration, 1 otherwise.
 
-use std::io::Write;
-use std::process::ExitCode;
+use std::{io::Write, process::ExitCode};
 
 use chatnode::config::{self, Command};
 use chatnode::{node, status, telemetry};
 
 fn main() -> ExitCode {
-    let outcome = match config::from_process() {
+    match config::from_process() {
         Ok(Command::Run(config)) => {
             telemetry::init(&config.log);
-            node::block_on(*config).map_err(|error| (error.to_string(), ExitCode::FAILURE))
+            node::block_on(*config).map_or_else(|error| say(error, ExitCode::FAILURE), |()| ExitCode::SUCCESS)
         }
-        Ok(Command::Print(text)) => Ok(print(&text)),
+        Ok(Command::Print(text)) => print(&text),
         Ok(Command::Status(url)) => {
-            status::block_on(&url).map(|text| print(&text)).map_err(|error| (error.to_string(), ExitCode::FAILURE))
+            status::block_on(&url).map_or_else(|error| say(error, ExitCode::FAILURE), |text| print(&text))
         }
-        Err(error) => Err((error.to_string(), ExitCode::from(64))),
-    };
-    outcome.map_or_else(
-        |(error, code)| {
-            eprintln!("chatnode: {error}");
-            code
-        },
-        |()| ExitCode::SUCCESS,
-    )
+        Err(error) => say(error, ExitCode::from(64)),
+    }
 }
 
-/// Whoever reads may stop reading: that is no failure.
-fn print(text: &str) {
-    let _ = std::io::stdout().write_all(text.as_bytes());
+fn say(error: impl std::fmt::Display, code: ExitCode) -> ExitCode {
+    eprintln!("chatnode: {error}");
+    code
+}
+
+fn print(text: &str) -> ExitCode {
+    // Whoever reads may stop reading: that is no failure.
+    std::io::stdout().write_all(text.as_bytes()).map_or(ExitCode::SUCCESS, |()| ExitCode::SUCCESS)
 }

@@ -57,10 +57,12 @@ pub(super) fn ask(args: impl IntoIterator<Item = OsString>, env: &Environment) -
         }
         Err(error) => return Err(sentence(&error)),
     };
-    if let Some(Subcommands::Status { url }) = &cli.command {
+    let check = match &cli.command {
         // It runs no node, so nothing else matters.
-        return Ok(Asked::Status(address(url)?));
-    }
+        Some(Subcommands::Status { url }) => return Ok(Asked::Status(address(url)?)),
+        Some(Subcommands::CheckConfig) => true,
+        None => false,
+    };
     refuse_typos(env)?;
     let mut layers = Layers::default();
     layers.add_toml(DEFAULT_TOML, &Origin::Default)?;
@@ -77,10 +79,7 @@ pub(super) fn ask(args: impl IntoIterator<Item = OsString>, env: &Environment) -
             layers.set(key, text, Origin::Flag(flag));
         }
     }
-    Ok(match cli.command {
-        Some(Subcommands::CheckConfig) => Asked::CheckConfig(layers),
-        Some(Subcommands::Status { .. }) | None => Asked::Run(layers),
-    })
+    Ok(if check { Asked::CheckConfig(layers) } else { Asked::Run(layers) })
 }
 
 fn address(text: &str) -> Result<Url, ConfigError> {

@@ -236,3 +236,16 @@ fn ollama_host_is_read_as_ollama_does() {
         assert_eq!(found.ollama_host.unwrap(), url);
     }
 }
+
+#[test]
+fn status_asks_an_address_and_needs_no_configuration() {
+    let asked = |args: &[&str]| match loaded(&[&["status"], args].concat(), &[("CHATNODE_LISTEN", "nonsense")]) {
+        Ok(Command::Status(url)) => url.to_string(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(asked(&[]), "http://127.0.0.1:8080/");
+    assert_eq!(asked(&["--url", "https://chat.example.org/below"]), "https://chat.example.org/below");
+    for bad in ["127.0.0.1:8080", "ftp://a", "http://", ""] {
+        assert_eq!(error(&["status", "--url", bad], &[]), "command line: --url must be an address like http://127.0.0.1:8080");
+    }
+}

@@ -139,11 +139,13 @@ async fn readers_behind_nginx_end_with_the_whole_text_when_gateway_and_worker_ar
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_cluster_grows_heals_and_leaves_nothing_behind() {
     let Some(topology) = Topology::up() else { return };
-    let whole = topology.told(&["status"]);
-    for node in ["gateway-1", "gateway-2", "gateway-3", "ai-1", "ai-2", "ai-3"] {
-        let known = whole.lines().any(|line| line.starts_with(node) && line.contains("serves"));
-        assert!(known, "{node} in\n{whole}");
-    }
+    // Each node tells of itself once a second.
+    eventually("all know each other", async || {
+        let whole = topology.told(&["status"]);
+        let serves = |node: &&str| whole.lines().any(|line| line.starts_with(*node) && line.contains("serves"));
+        ["gateway-1", "gateway-2", "gateway-3", "ai-1", "ai-2", "ai-3"].iter().all(serves).then_some(())
+    })
+    .await;
     assert!(topology.told(&["up"]).contains("everything runs already"));
     // One more, that nobody else was told about.
     topology.told(&["up", "ai-4"]);
