@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use rusqlite::Connection;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
+use super::Lock;
 use super::schema;
 use crate::backend::{Error, Health, Link, Result};
 
@@ -34,7 +35,7 @@ pub(super) struct Database {
 
 impl Database {
     /// Takes over a connection and keeps `lock` until it is closed.
-    pub(super) fn start(connection: Connection, file: Option<&Path>, lock: Option<File>) -> std::io::Result<Self> {
+    pub(super) fn start(connection: Connection, file: Option<&Path>, lock: Option<Lock>) -> std::io::Result<Self> {
         let (requests, waiting) = mpsc::channel(WAITING_WRITES_MAX);
         let (reporter, health) = watch::channel(Health { store: Link::Up, backplane: Link::Up });
         let dirty = Arc::new(AtomicBool::new(false));
@@ -157,7 +158,7 @@ struct Writer {
     waiting: mpsc::Receiver<Box<dyn Request>>,
     reporter: watch::Sender<Health>,
     dirty: Arc<AtomicBool>,
-    _lock: Option<File>,
+    _lock: Option<Lock>,
 }
 
 impl Writer {

@@ -121,14 +121,44 @@ pub fn open(options: &Options, drain: &Drain) -> Result<Backends, OpenError> {
     })
 }
 
+/// A data directory that is ours. Given up by unlocking, not by closing: a child process shares the open file until it has become
+/// another program, and a lock that is only closed lasts as long as its last holder (`flock(2)`).
+#[derive(Debug)]
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Should it fail, the file is closed right after, as it would have been.
+        let _ = self.0.unlock();
+    }
+}
+
 /// The lock of a directory, which is made where it isn't there.
-fn take(dir: &PathBuf) -> Result<File, OpenError> {
+fn take(dir: &PathBuf) -> Result<Lock, OpenError> {
     let unusable = |error: std::io::Error| OpenError::Directory { dir: dir.display().to_string(), reason: error.to_string() };
     std::fs::create_dir_all(dir).map_err(unusable)?;
     let lock = File::options().create(true).truncate(false).write(true).open(dir.join(LOCK)).map_err(unusable)?;
     match lock.try_lock() {
-        Ok(()) => Ok(lock),
+        Ok(()) => Ok(Lock(lock)),
         Err(TryLockError::WouldBlock) => Err(OpenError::InUse { dir: dir.display().to_string() }),
         Err(TryLockError::Error(error)) => Err(unusable(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_is_free_once_given_up_though_a_child_process_still_holds_its_file() {
+        let kept = tempfile::tempdir().expect("a directory");
+        let dir = kept.path().to_owned();
+        let lock = take(&dir).expect("free");
+        // What a child has between fork and exec: the same open file.
+        let inherited = lock.0.try_clone().expect("a second handle");
+        assert!(matches!(take(&dir), Err(OpenError::InUse { .. })));
+        drop(lock);
+        take(&dir).expect("free again");
+        drop(inherited);
     }
 }
