@@ -252,6 +252,25 @@ impl Subscription {
         self.state.as_ref()
     }
 
+    /// Goes on with what the same reader's earlier place here had not told to the end. An answer that ended between the two is not
+    /// open any more, and nothing that the reader could have named: without this nobody would tell its end.
+    pub fn take_over(&mut self, mut before: Self) {
+        if !Arc::ptr_eq(&self.topic, &before.topic) {
+            return;
+        }
+        let order = self.topic.state().order.clone();
+        let unseen = order.get(before.seen..self.seen).unwrap_or_default().iter().map(|generation| {
+            let mut cursor = Cursor::start();
+            cursor.caught_up();
+            (generation.clone(), cursor)
+        });
+        for (generation, cursor) in std::mem::take(&mut before.cursors).into_iter().chain(unseen) {
+            if !self.cursors.iter().any(|(placed, _)| *placed == generation) {
+                self.cursors.push((generation, cursor));
+            }
+        }
+    }
+
     /// Leaves out every other generation.
     pub fn only(&mut self, generation: GenerationId) {
         self.cursors.retain(|(other, _)| *other == generation);

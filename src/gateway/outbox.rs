@@ -188,6 +188,9 @@ impl Outbox {
 
     async fn subscribe(&mut self, sink: &mut Sink, mut subscription: Subscription) -> Result<(), End> {
         let conversation = subscription.conversation().clone();
+        if let Some(before) = self.subscriptions.remove(&conversation) {
+            subscription.take_over(before);
+        }
         let version = subscription.state().map_or(0, |state| state.conversation.version);
         let generations = subscription.generations();
         self.say(sink, &ServerFrame::Subscribed { conversation: conversation.clone(), version, generations }).await?;

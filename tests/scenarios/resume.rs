@@ -1,11 +1,15 @@
 //! Coming back: with what is current, behind, ahead, a lie, or of another conversation.
 
+use std::time::Duration;
+
 use chatnode::model::{GenerationId, Position};
 use chatnode::protocol::ServerFrame;
+use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::Message as Packet;
 
-use crate::harness::client::{Socket, Tab};
-use crate::harness::node::{Node, world};
+use crate::harness::client::{Socket, Tab, upgrade};
+use crate::harness::node::{Node, config, world};
 use crate::harness::rest::Rest;
 
 fn one(generation: &GenerationId, position: impl ToString, offset: usize) -> Value {
@@ -117,4 +121,39 @@ async fn a_reader_that_never_reads_hurts_nobody() {
     // Those who begin to read at last have missed nothing.
     let mut late = silent.pop().expect("a socket");
     late.finished(&generation).await;
+}
+
+/// Subscribing again replaces what the socket followed. An answer that ends in between is in neither list; its end must still come.
+#[tokio::test]
+async fn subscribing_again_while_an_answer_ends_loses_no_end() {
+    let mut config = config("a");
+    config.gateway.frames_per_second_max = 10_000;
+    let node = Node::with(config, &world()).await;
+    let mut socket = Socket::open(node.address).await;
+    let (question, _) = socket.ask(json!({"content": "/demo tokens=2 rate=0"})).await;
+    let conversation = question.conversation.to_string();
+    let (mut stream, _) = upgrade(node.address, socket.tab.cookie.as_deref(), None).await.expect("a second tab");
+    for round in 0..150_u64 {
+        let send = json!({"type": "send", "request_id": format!("r{round}"), "conversation": conversation, "content": "/demo tokens=12 rate=0"});
+        stream.send(Packet::text(send.to_string())).await.expect("sent");
+        // Everywhere in the few milliseconds that such an answer takes.
+        tokio::time::sleep(Duration::from_micros(round % 30 * 250)).await;
+        let subscribe = json!({"type": "subscribe", "conversation": conversation});
+        stream.send(Packet::text(subscribe.to_string())).await.expect("sent");
+        let mut asked: Option<GenerationId> = None;
+        let mut ended: Vec<GenerationId> = Vec::new();
+        while asked.as_ref().is_none_or(|generation| !ended.contains(generation)) {
+            let packet = tokio::time::timeout(Duration::from_secs(5), stream.next()).await;
+            let packet = packet.unwrap_or_else(|_| panic!("round {round}: the end of {asked:?} never came"));
+            let Some(Ok(Packet::Text(text))) = packet else { continue };
+            match serde_json::from_str(&text).expect("a frame") {
+                ServerFrame::Accepted { request_id, assistant_message, .. } if request_id == format!("r{round}") => {
+                    asked = assistant_message.generation;
+                }
+                ServerFrame::Finished(finished) => ended.push(finished.generation),
+                ServerFrame::Error(error) => panic!("round {round}: {error:?}"),
+                _ => {}
+            }
+        }
+    }
 }
