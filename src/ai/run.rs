@@ -282,8 +282,10 @@ impl Run {
 
     /// The model has begun: this owner's first entry goes before its tokens.
     fn open(&mut self, rung: Rung, keep: usize) {
-        let base = if rung == Rung::Restart { Position::START } else { self.transcript.position };
-        if rung == Rung::Restart {
+        // Who keeps no text thinks anew as well: thoughts of an owner that died before its first word would stand twice.
+        let anew = matches!(rung, Rung::Start | Rung::Restart);
+        let base = if anew { Position::START } else { self.transcript.position };
+        if anew {
             self.transcript.reasoning.clear();
         }
         self.transcript.text.truncate(keep);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chatnode::ai::provider::demo;
 use chatnode::backend::Progress;
 use chatnode::config::Roles;
 use chatnode::model::Status;
@@ -37,6 +38,32 @@ async fn a_dead_worker_is_replaced_and_its_readers_get_the_exact_text() {
     assert_eq!(socket.finished(&generation).await.status, Status::Completed);
     assert_eq!(socket.tab.copies[&generation].text, socket.tab.expected(&generation));
     assert!(socket.tab.copies[&generation].position.epoch > 1, "somebody else finished it");
+}
+
+/// Who dies while the model thinks leaves reasoning and no text: the next owner's thoughts replace it.
+#[tokio::test]
+async fn a_worker_that_dies_thinking_leaves_no_thought_twice() {
+    let world = world();
+    let mut gateway = config("gateway");
+    gateway.roles = Roles::GATEWAY;
+    let mut worker = config("first");
+    worker.roles = Roles::AI;
+    let first = Node::with(worker.clone(), &world).await;
+    let gateway = Node::with(gateway, &world).await;
+    let mut socket = Socket::open(gateway.address).await;
+    let prompt = "/demo tokens=20 reason=300 rate=200";
+    let (_, answer) = socket.ask(json!({"content": prompt})).await;
+    let generation = answer.generation.expect("a generation");
+    let thinking = |_: &ServerFrame, tab: &Tab| (tab.copies.get(&generation)?.reasoning.len() > 100).then_some(());
+    socket.until("thoughts", thinking).await;
+    assert_eq!(socket.tab.copies[&generation].text, "", "it only thinks so far");
+    first.kill();
+    worker.node_id = "second".to_owned();
+    let _second = Node::with(worker, &world).await;
+    assert_eq!(socket.finished(&generation).await.status, Status::Completed);
+    let copy = &socket.tab.copies[&generation];
+    assert_eq!(copy.reasoning, demo::reasoning(&generation, prompt));
+    assert_eq!(copy.text, socket.tab.expected(&generation));
 }
 
 #[tokio::test]
