@@ -154,11 +154,7 @@ impl Run {
     /// Waits a little without losing the lease.
     async fn renewed_sleep(&mut self, pause: Duration) -> Result<(), Lost> {
         tokio::time::sleep(pause).await;
-        match self.bench.backends.generations.renew(&self.writer.lease).await {
-            Err(Error::Fenced) => Err(Lost::Fenced),
-            Err(Error::Gone | Error::NotFound) => Err(Lost::Gone),
-            _ => Ok(()),
-        }
+        settle_renewal(self.bench.backends.generations.renew(&self.writer.lease).await).map(drop)
     }
 
     async fn answer(&mut self) -> Result<End, Lost> {
@@ -409,10 +405,8 @@ impl Run {
 fn settle_renewal(renewed: Result<crate::backend::Renewed, Error>) -> Result<bool, Lost> {
     match renewed {
         Ok(renewed) => Ok(renewed.cancel),
-        Err(Error::Fenced) => Err(Lost::Fenced),
-        Err(Error::Gone | Error::NotFound) => Err(Lost::Gone),
-        // The store is away: what is said meanwhile waits here, within its limit.
-        Err(_) => Ok(false),
+        // Unless it is lost, the store is away: what is said meanwhile waits here, within its limit.
+        Err(error) => Lost::of(&error).map_or(Ok(false), Err),
     }
 }
 

@@ -100,7 +100,7 @@ impl Worker {
 
     /// Takes one generation, if there is one.
     async fn claim(&self) -> bool {
-        let models: Vec<String> = self.models().into_iter().map(|model| model.id).collect();
+        let models: Vec<String> = self.bench.catalog.current().iter().map(|model| model.info.id.clone()).collect();
         if models.is_empty() {
             return false;
         }

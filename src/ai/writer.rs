@@ -23,6 +23,17 @@ pub(super) enum Lost {
     Gone,
 }
 
+impl Lost {
+    /// What this answer of the store means for an owner; nothing when the same call may yet succeed, or damage is the reason.
+    pub(super) fn of(error: &Error) -> Option<Self> {
+        match error {
+            Error::Fenced => Some(Self::Fenced),
+            Error::Gone | Error::NotFound => Some(Self::Gone),
+            Error::OutOfOrder { .. } | Error::Full(_) | Error::Unavailable(_) | Error::Corrupt(_) => None,
+        }
+    }
+}
+
 type Write = BoxFuture<'static, Result<bool, Error>>;
 
 pub(super) struct Writer {
@@ -108,15 +119,22 @@ impl Writer {
                 self.start();
                 Ok(false)
             }
-            Err(error @ (Error::Unavailable(_) | Error::Full(_))) => {
-                tracing::debug!(generation = %self.lease.generation(), %error, "append is repeated");
-                self.backoff = (self.backoff * 2).clamp(RETRY_FIRST, RETRY_MAX);
+            Err(error) => {
+                self.back_off(&error)?;
                 self.start();
                 Ok(false)
             }
-            Err(Error::Gone | Error::NotFound) => Err(Lost::Gone),
-            Err(Error::Fenced | Error::Corrupt(_)) => Err(Lost::Fenced),
         }
+    }
+
+    /// Makes the next try wait, if one may help. A damaged log is given up like a lost one: it must not be written on.
+    fn back_off(&mut self, error: &Error) -> Result<(), Lost> {
+        if let Error::Unavailable(_) | Error::Full(_) = error {
+            tracing::debug!(generation = %self.lease.generation(), %error, "a write is repeated");
+            self.backoff = (self.backoff * 2).clamp(RETRY_FIRST, RETRY_MAX);
+            return Ok(());
+        }
+        Err(Lost::of(error).unwrap_or(Lost::Fenced))
     }
 
     /// The store's log ends at `tail`. If that is a place in what we wrote, what is behind it goes again.
@@ -168,13 +186,10 @@ impl Writer {
                     self.compare(tail)?;
                     self.start();
                 }
-                Err(error @ (Error::Unavailable(_) | Error::Full(_))) => {
-                    tracing::debug!(generation = %self.lease.generation(), %error, "finish is repeated");
-                    self.backoff = (self.backoff * 2).clamp(RETRY_FIRST, RETRY_MAX);
+                Err(error) => {
+                    self.back_off(&error)?;
                     tokio::time::sleep(self.backoff).await;
                 }
-                Err(Error::Gone | Error::NotFound) => return Err(Lost::Gone),
-                Err(Error::Fenced | Error::Corrupt(_)) => return Err(Lost::Fenced),
             }
         }
     }

@@ -258,16 +258,27 @@ impl Subscription {
         if !Arc::ptr_eq(&self.topic, &before.topic) {
             return;
         }
-        let order = self.topic.state().order.clone();
-        let unseen = order.get(before.seen..self.seen).unwrap_or_default().iter().map(|generation| {
-            let mut cursor = Cursor::start();
-            cursor.caught_up();
-            (generation.clone(), cursor)
-        });
-        for (generation, cursor) in std::mem::take(&mut before.cursors).into_iter().chain(unseen) {
-            if !self.cursors.iter().any(|(placed, _)| *placed == generation) {
+        for (generation, cursor) in std::mem::take(&mut before.cursors) {
+            if !self.follows(&generation) {
                 self.cursors.push((generation, cursor));
             }
+        }
+        // What appeared meanwhile, and was not told at all.
+        for generation in self.topic.state().order.get(before.seen..self.seen).unwrap_or_default() {
+            Self::join(&mut self.cursors, generation);
+        }
+    }
+
+    fn follows(&self, generation: &GenerationId) -> bool {
+        self.cursors.iter().any(|(placed, _)| placed == generation)
+    }
+
+    /// Follows a generation that is news from its first byte on. Of the cursors alone, so that the topic may stay locked.
+    fn join(cursors: &mut Vec<(GenerationId, Cursor)>, generation: &GenerationId) {
+        if !cursors.iter().any(|(placed, _)| placed == generation) {
+            let mut cursor = Cursor::start();
+            cursor.caught_up();
+            cursors.push((generation.clone(), cursor));
         }
     }
 
@@ -284,7 +295,7 @@ impl Subscription {
         let mut wanted: Vec<&GenerationId> = open.collect();
         wanted.extend(known.iter().map(|have| &have.generation).filter(|id| state.replicas.contains_key(*id)));
         for generation in wanted {
-            if self.cursors.iter().any(|(placed, _)| placed == generation) {
+            if self.follows(generation) {
                 continue;
             }
             let have = known.iter().find(|have| have.generation == *generation);
@@ -318,11 +329,8 @@ impl Subscription {
         let state = self.topic.state();
         if admit {
             for generation in state.order.get(self.seen..).unwrap_or_default() {
-                let wanted = self.only.as_ref().is_none_or(|only| only == generation);
-                if wanted && !self.cursors.iter().any(|(placed, _)| placed == generation) {
-                    let mut cursor = Cursor::start();
-                    cursor.caught_up();
-                    self.cursors.push((generation.clone(), cursor));
+                if self.only.as_ref().is_none_or(|only| only == generation) {
+                    Self::join(&mut self.cursors, generation);
                 }
             }
             self.seen = state.order.len();

@@ -1,6 +1,6 @@
 //! One WebSocket connection: what the client says. What it hears is in `outbox`; both run inside one task.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -333,8 +333,7 @@ fn haves(conversation: &ConversationId, known: Vec<Known>) -> Vec<Have> {
         let generation = GenerationId::parse(&known.generation).ok().filter(|id| id.conversation() == *conversation)?;
         Some(Have { generation, position: known.position, offset: Some(known.offset) })
     };
-    let unique: VecDeque<Have> = known.into_iter().filter_map(of_it).collect();
-    unique.into()
+    known.into_iter().filter_map(of_it).collect()
 }
 
 fn request_id_of(text: &str) -> Option<String> {

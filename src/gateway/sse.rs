@@ -90,10 +90,8 @@ fn event(frame: &Utf8Bytes) -> Event {
     }
     let event = Event::default().data(frame.as_str());
     match serde_json::from_str::<Head<'_>>(frame.as_str()) {
-        Ok(head) => {
-            let event = event.event(head.kind);
-            head.position.map_or(event.clone(), |position| event.id(position))
-        }
+        Ok(Head { kind, position: Some(position) }) => event.event(kind).id(position),
+        Ok(Head { kind, position: None }) => event.event(kind),
         Err(_) => event,
     }
 }
