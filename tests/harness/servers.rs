@@ -172,6 +172,17 @@ fn nats_answers(port: u16) -> bool {
     greeted.is_ok() && &greeting == b"INFO"
 }
 
+/// Some other program (a name, or a path) that a test needs; `None`, with a word about it, on a machine without it.
+pub(crate) fn needed(name: &str) -> Option<PathBuf> {
+    let found = program(name);
+    let required = std::env::var_os("CHATNODE_TEST_SERVERS").is_some_and(|value| value == "required");
+    assert!(found.is_some() || !required, "{name} is required, and not here");
+    if found.is_none() {
+        eprintln!("left out: {name} is not on this machine");
+    }
+    found
+}
+
 fn program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let places = std::env::split_paths(&path).chain(["/usr/sbin", "/usr/local/bin", "/usr/bin"].map(PathBuf::from));

@@ -9,6 +9,8 @@ mod cluster_tls;
 mod cluster_topology;
 mod cluster_writer;
 mod config;
+mod documents;
+mod examples;
 mod golden;
 mod process;
 mod providers;
