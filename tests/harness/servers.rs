@@ -190,8 +190,9 @@ fn program(name: &str) -> Option<PathBuf> {
 }
 
 fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a loopback port");
-    listener.local_addr().expect("its number").port()
+    // Below the ports that the system gives to whoever connects: a server that is killed and started again must find its own.
+    let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    std::iter::repeat_with(|| rand::random_range(10_000..32_000)).take(100).find(free).expect("a loopback port")
 }
 
 /// Where the servers are; `None`, with a word about it, on a machine without them.
