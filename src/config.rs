@@ -2,6 +2,7 @@
 //!
 //! The only place that knows the command line, TOML and the environment.
 
+mod bench;
 mod cli;
 mod layers;
 mod models;
@@ -14,6 +15,8 @@ use std::time::Duration;
 
 use url::Url;
 
+pub use bench::{BenchPlan, Scenario};
+
 /// The commented default, which is also the documentation of every key.
 pub const DEFAULT_TOML: &str = include_str!("../config/chatnode.toml");
 
@@ -25,6 +28,8 @@ pub enum Command {
     Print(String),
     /// Ask the gateway at this address how the cluster stands.
     Status(Url),
+    /// Measure these gateways.
+    Bench(Box<BenchPlan>),
 }
 
 /// One sentence that names where the mistake is; no secret in it.
@@ -63,6 +68,7 @@ pub fn load<A: Into<OsString>>(
     let (mut layers, check) = match cli::ask(args.into_iter().map(Into::into), &env)? {
         cli::Asked::Text(text) => return Ok(Command::Print(text)),
         cli::Asked::Status(url) => return Ok(Command::Status(url)),
+        cli::Asked::Bench(plan) => return Ok(Command::Bench(plan)),
         cli::Asked::CheckConfig(layers) => (layers, true),
         cli::Asked::Run(layers) => (layers, false),
     };

@@ -5,11 +5,13 @@
 //! - [`protocol`] is the wire contract with browsers and programs.
 //! - [`backend`] is what we need from storage and from other nodes: three traits, an embedded and a cluster world.
 //! - [`gateway`] serves people, [`ai`] runs models; they meet only through the backend.
-//! - [`status`] shows a terminal what a gateway tells about all of them.
+//! - [`status`] shows a terminal what a gateway tells about all of them; [`bench`] measures them from outside, by the [`stamp`]s
+//!   that the demonstration model puts into its tokens.
 //! - [`node`] puts one process together from [`config`]; [`drain`] takes it apart in good order.
 
 pub mod ai;
 pub mod backend;
+pub mod bench;
 pub mod config;
 pub mod drain;
 pub mod gateway;
@@ -18,5 +20,6 @@ pub mod model;
 pub mod node;
 pub mod probes;
 pub mod protocol;
+pub mod stamp;
 pub mod status;
 pub mod telemetry;

@@ -3,7 +3,7 @@
 use std::{io::Write, process::ExitCode};
 
 use chatnode::config::{self, Command};
-use chatnode::{node, status, telemetry};
+use chatnode::{bench, node, status, telemetry};
 
 fn main() -> ExitCode {
     match config::from_process() {
@@ -14,6 +14,9 @@ fn main() -> ExitCode {
         Ok(Command::Print(text)) => print(&text),
         Ok(Command::Status(url)) => {
             status::block_on(&url).map_or_else(|error| say(error, ExitCode::FAILURE), |text| print(&text))
+        }
+        Ok(Command::Bench(plan)) => {
+            bench::block_on(*plan).map_or_else(|error| say(error, ExitCode::FAILURE), |text| print(&text))
         }
         Err(error) => say(error, ExitCode::from(64)),
     }

@@ -7,6 +7,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Parser, Subcommand};
 use url::Url;
 
+use super::bench::{BenchFlags, BenchPlan};
 use super::layers::{Layers, Origin};
 use super::{ConfigError, DEFAULT_TOML};
 
@@ -45,6 +46,7 @@ pub(super) enum Asked {
     Run(Layers),
     CheckConfig(Layers),
     Status(Url),
+    Bench(Box<BenchPlan>),
     /// Help or version.
     Text(String),
 }
@@ -57,9 +59,13 @@ pub(super) fn ask(args: impl IntoIterator<Item = OsString>, env: &Environment) -
         }
         Err(error) => return Err(sentence(&error)),
     };
-    let check = match &cli.command {
+    let check = match cli.command {
         // It runs no node, so nothing else matters.
-        Some(Subcommands::Status { url }) => return Ok(Asked::Status(address(url)?)),
+        Some(Subcommands::Status { url }) => return Ok(Asked::Status(address(&url)?)),
+        Some(Subcommands::Bench(flags)) => {
+            let redis_url = cli.flags.redis_url.as_deref().or_else(|| variable(env, "CHATNODE_REDIS_URL"));
+            return Ok(Asked::Bench(Box::new(flags.plan(redis_url)?)));
+        }
         Some(Subcommands::CheckConfig) => true,
         None => false,
     };
@@ -82,7 +88,7 @@ pub(super) fn ask(args: impl IntoIterator<Item = OsString>, env: &Environment) -
     Ok(if check { Asked::CheckConfig(layers) } else { Asked::Run(layers) })
 }
 
-fn address(text: &str) -> Result<Url, ConfigError> {
+pub(super) fn address(text: &str) -> Result<Url, ConfigError> {
     let url = Url::parse(text).ok().filter(|url| ["http", "https"].contains(&url.scheme()) && url.has_host());
     url.ok_or_else(|| ConfigError::new("command line: --url must be an address like http://127.0.0.1:8080"))
 }
@@ -127,6 +133,8 @@ enum Subcommands {
         #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
         url: String,
     },
+    /// Measures gateways from outside and checks every byte of what they answer. Exit code 1 when one was wrong
+    Bench(BenchFlags),
 }
 
 #[derive(Args)]

@@ -1,6 +1,7 @@
 //! Whole nodes, as people and programs meet them.
 
 mod badinput;
+mod bench;
 mod cluster_differential;
 mod cluster_memory;
 mod cluster_nats;

@@ -16,17 +16,21 @@ use super::Request;
 use super::reply::{Fault, Piece, Pieces, Then, code};
 use crate::ai::context;
 use crate::model::{GenerationId, Usage};
+use crate::stamp;
 
 pub use orders::Orders;
 
 /// How many tokens one piece holds at most, so that one answer at full speed leaves room for others.
 const BATCH_TOKENS_MAX: usize = 64;
+/// How late a timer of the runtime may be, which ticks in milliseconds.
+const TIMER_ROUGHNESS: Duration = Duration::from_millis(2);
 
-/// The whole text that the model gives to this prompt, unless it is told to fail or is cut by `max_tokens`.
+/// The whole text that the model gives to this prompt, unless it is told to fail or is cut by `max_tokens`. Of a stamped
+/// one only the indexes can be known before.
 #[must_use]
 pub fn text(generation: &GenerationId, prompt: &str) -> String {
     let script = Script::new(generation, prompt);
-    (0..script.len()).map(|index| script.token(index)).collect()
+    script.tokens(0, script.len(), |_| 0)
 }
 
 /// The whole reasoning that precedes it; empty unless asked for.
@@ -71,6 +75,16 @@ impl Script {
         self.orders.prose_tokens.unwrap_or(self.guide.len())
     }
 
+    /// The tokens from `first` up to `end`; stamped ones say when they were made.
+    fn tokens(&self, first: usize, end: usize, made: impl Fn(usize) -> u64) -> String {
+        if !self.orders.stamp {
+            return (first..end).map(|index| self.token(index)).collect();
+        }
+        let mut text = String::with_capacity((end - first) * stamp::BYTES);
+        (first..end).for_each(|index| stamp::write(&mut text, index, made(index)));
+        text
+    }
+
     fn token(&self, index: usize) -> &'static str {
         match self.orders.prose_tokens {
             Some(_) => prose::token(self.seed, index, self.orders.vietnamese),
@@ -84,6 +98,9 @@ impl Script {
 
     /// The first token that `so_far` doesn't wholly hold, and how many bytes of it are there already.
     fn find(&self, so_far: &str) -> Option<(usize, usize)> {
+        if self.orders.stamp {
+            return stamp::find(so_far).filter(|(first, cut)| *first < self.len() || (*first == self.len() && *cut == 0));
+        }
         let mut rest = so_far;
         for index in 0..self.len() {
             let token = self.token(index);
@@ -155,7 +172,8 @@ impl Player {
         }
         let done = self.index - self.first + self.thoughts;
         let upto = self.due(clock, done, done + (stop - self.index)).await - done + self.index;
-        let mut piece: String = (self.index..upto).map(|index| self.script.token(index)).collect();
+        let now = stamp::now();
+        let mut piece = self.script.tokens(self.index, upto, |index| now - self.late(clock, done + index - self.index));
         piece.drain(..std::mem::take(&mut self.cut));
         self.index = upto;
         Some(Ok(Piece::Text(piece)))
@@ -189,6 +207,16 @@ impl Player {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, and is then cut to the batch")]
         let due = (clock.elapsed().as_secs_f64() * rate) as usize;
         due.saturating_add(1).clamp(done + 1, most)
+    }
+
+    /// Microseconds since this token was due, where that is more than a timer's roughness: a worker that is kept from its
+    /// models must not look fast for it.
+    fn late(&self, clock: Instant, done: usize) -> u64 {
+        let rate = f64::from(self.script.orders.rate);
+        #[expect(clippy::cast_precision_loss, reason = "tokens of one answer are far below 2^52")]
+        let at = Duration::try_from_secs_f64(done as f64 / rate).unwrap_or(Duration::MAX);
+        let late = if rate > 0.0 { clock.elapsed().saturating_sub(at) } else { Duration::ZERO };
+        if late < TIMER_ROUGHNESS { 0 } else { u64::try_from(late.as_micros()).unwrap_or(0) }
     }
 
     fn ended(&mut self, failed: bool) -> Result<Piece, Fault> {

@@ -2,8 +2,8 @@
 //!
 //! Words anywhere: `slow` `long` `silent` `reason`, in Vietnamese `chậm` `dài` `im lặng` `suy nghĩ`; `silent=5s`.
 //! As the first or last word: `fail`, `lỗi`. Exactly, on a line of its own:
-//! `/demo tokens=2000 rate=50 delay=500 fail=after:20 silent=5s reason=50` (rate in tokens a second, 0 as fast as can
-//! be; delay in milliseconds).
+//! `/demo tokens=2000 rate=50 delay=500 fail=after:20 silent=5s reason=50 stamp` (rate in tokens a second, 0 as fast as
+//! can be; delay in milliseconds; stamp: the tokens say when they were made, for `chatnode bench`).
 
 use std::time::Duration;
 
@@ -33,6 +33,8 @@ pub struct Orders {
     /// No token before this has passed; `Some(None)`: none ever.
     pub silent: Option<Option<Duration>>,
     pub reasoning_tokens: usize,
+    /// Each token says its index and when it was made, instead of prose.
+    pub stamp: bool,
 }
 
 impl Orders {
@@ -47,6 +49,7 @@ impl Orders {
             fail_after: None,
             silent: None,
             reasoning_tokens: 0,
+            stamp: false,
         };
         match text.lines().find_map(|line| line.trim().strip_prefix("/demo")) {
             Some(line) => orders.line(line),
@@ -66,8 +69,12 @@ impl Orders {
                 "fail" => self.fail_after = Some(after(value)),
                 "silent" => self.silent = Some(duration(value)),
                 "reason" => self.reasoning_tokens = value.parse().unwrap_or(REASONING_TOKENS).min(TOKENS_MAX),
+                "stamp" => self.stamp = true,
                 _ => {}
             }
+        }
+        if self.stamp {
+            self.prose_tokens.get_or_insert(LONG_TOKENS);
         }
     }
 
@@ -158,8 +165,9 @@ mod tests {
 
     #[test]
     fn a_line_says_it_exactly_and_alone() {
-        let orders =
-            Orders::read("long slow words\n  /demo tokens=7 rate=0 delay=500 fail=after:3 silent=250ms reason=4 x=y z\nfail");
+        let orders = Orders::read(
+            "long slow words\n  /demo tokens=7 rate=0 delay=500 fail=after:3 silent=250ms reason=4 stamp x=y z\nfail",
+        );
         let silent = Some(Some(Duration::from_millis(250)));
         let expected = Orders {
             vietnamese: false,
@@ -169,6 +177,7 @@ mod tests {
             fail_after: Some(3),
             silent,
             reasoning_tokens: 4,
+            stamp: true,
         };
         assert_eq!(orders, expected);
     }

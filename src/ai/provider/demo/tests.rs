@@ -108,6 +108,25 @@ async fn orders_are_obeyed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn stamped_tokens_say_when_they_were_made_and_go_on_at_any_byte() {
+    let (generation, order) = (generation(), "/demo tokens=20 rate=0 stamp");
+    let before = stamp::now();
+    let whole = hear(answer(&request(&generation, order, ""), None).unwrap()).await.text;
+    assert_eq!(whole.len(), 20 * stamp::BYTES);
+    for (at, token) in whole.as_bytes().chunks(stamp::BYTES).enumerate() {
+        let (index, made) = stamp::read(token).unwrap();
+        assert!(index == at && (before..=stamp::now()).contains(&made), "{index} {made}");
+    }
+    for cut in [1, stamp::BYTES, 100, whole.len()] {
+        let rest = hear(answer(&request(&generation, order, &whole[..cut]), None).unwrap()).await.text;
+        let text = whole[..cut].to_owned() + &rest;
+        assert_eq!(text.len(), whole.len());
+        assert_eq!(stamp::find(&text), Some((20, 0)));
+    }
+    assert!(answer(&request(&generation, order, &(whole + "0")), None).is_none(), "it never said so much");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_high_rate_is_kept_by_batches() {
     let prompt = "/demo tokens=30000 rate=20000";
     let generation = generation();
