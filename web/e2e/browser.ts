@@ -1,3 +1,5 @@
+import { existsSync } from "node:fs";
+import { join } from "node:path";
 import { type Browser, type BrowserContext, chromium, type Page } from "playwright-core";
 import type { AppState } from "../src/store/core";
 
@@ -14,8 +16,14 @@ const FLAGS = [
   "--disable-dev-shm-usage",
 ];
 
+/** A folder as `npm run build` made it, in place of the page that the binary holds: whoever works on the page needs no
+ *  compiler. */
+const BUILT_PAGE = process.env.CHATNODE_PAGE ?? "";
+
 export function startBrowser(): Promise<Browser> {
-  return chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: FLAGS });
+  // What a test gives the browser comes from nowhere, and may therefore call no local server.
+  const args = BUILT_PAGE === "" ? FLAGS : [...FLAGS, "--disable-features=LocalNetworkAccessChecks"];
+  return chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args });
 }
 
 /** A browser profile, and everything that went wrong in it. */
@@ -36,6 +44,7 @@ export async function newPerson(
     colorScheme: options.colorScheme ?? "light",
     viewport: { width: options.width ?? 1280, height: options.height ?? 800 },
   });
+  await serveBuiltPage(context);
   const faults: string[] = [];
   context.on("weberror", fault => faults.push(`error in the page: ${fault.error().message}`));
   context.on("console", message => {
@@ -58,6 +67,18 @@ export async function newPerson(
       return page;
     },
   };
+}
+
+async function serveBuiltPage(context: BrowserContext): Promise<void> {
+  if (BUILT_PAGE === "") return;
+  await context.route(/.*/, async route => {
+    const { pathname } = new URL(route.request().url());
+    const file = join(BUILT_PAGE, pathname === "/" ? "index.html" : pathname);
+    if (/^\/(api|ws|health)/.test(pathname) || !existsSync(file)) return route.fallback();
+    // The cookie and the policy are the server's.
+    if (pathname === "/") return route.fulfill({ response: await route.fetch(), path: file });
+    return route.fulfill({ path: file });
+  });
 }
 
 export async function ask(page: Page, text: string): Promise<void> {

@@ -1,35 +1,12 @@
-import type { Browser, Page } from "playwright-core";
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { ask, begun, ended, lastAnswer, newPerson, type Person, startBrowser, until } from "./browser";
-import { type Chatnode, startChatnode } from "./server";
+import type { Page } from "playwright-core";
+import { describe, expect, test } from "vitest";
+import { ask, begun, ended, lastAnswer, newPerson, until } from "./browser";
+import { setStage } from "./stage";
 
 /** An answer that is there at once. */
 const SHORT = "/demo tokens=40 rate=0";
 
-let node: Chatnode;
-let browser: Browser;
-let person: Person;
-let page: Page;
-
-beforeAll(async () => {
-  [node, browser] = await Promise.all([startChatnode(), startBrowser()]);
-});
-
-afterAll(async () => {
-  await browser?.close();
-  await node?.stop();
-});
-
-beforeEach(async () => {
-  person = await newPerson(browser, node.address);
-  page = await person.tab();
-});
-
-afterEach(async () => {
-  const { faults } = person;
-  await person.context.close();
-  expect(faults).toEqual([]);
-});
+const stage = setStage();
 
 const stored = (address: string, on: Page) =>
   on.evaluate(async path => (await fetch(path)).json(), address) as Promise<{
@@ -40,36 +17,36 @@ const conversationOf = (on: Page) => new URL(on.url()).hash.replace("#/c/", "");
 
 describe("an answer", () => {
   test("streams, ends, and is what the server keeps", async () => {
-    await ask(page, "Hello");
-    await begun(page, 1);
-    const answer = await ended(page);
+    await ask(stage.page, "Hello");
+    await begun(stage.page, 1);
+    const answer = await ended(stage.page);
     expect(answer).toMatchObject({ status: "completed", repairs: 0 });
-    const { items } = await stored(`/api/conversations/${conversationOf(page)}/messages`, page);
+    const { items } = await stored(`/api/conversations/${conversationOf(stage.page)}/messages`, stage.page);
     expect(items.at(-1)?.content).toBe(answer.text);
   });
 
   test("is stopped by the button, and says so", async () => {
-    await ask(page, "/demo tokens=2000 rate=50");
-    await begun(page);
-    await page.getByRole("button", { name: "Stop" }).click();
-    await page.getByText("[Cancelled]").waitFor();
-    expect((await ended(page)).status).toBe("cancelled");
+    await ask(stage.page, "/demo tokens=2000 rate=50");
+    await begun(stage.page);
+    await stage.page.getByRole("button", { name: "Stop" }).click();
+    await stage.page.getByText("[Cancelled]").waitFor();
+    expect((await ended(stage.page)).status).toBe("cancelled");
   });
 
   test("is stopped by Esc before its first word", async () => {
-    await ask(page, "/demo tokens=50 delay=20000");
-    await page.locator(".progress").first().waitFor();
-    await page.keyboard.press("Escape");
-    await page.getByText("[Cancelled]").waitFor({ timeout: 5_000 });
+    await ask(stage.page, "/demo tokens=50 delay=20000");
+    await stage.page.locator(".progress").first().waitFor();
+    await stage.page.keyboard.press("Escape");
+    await stage.page.getByText("[Cancelled]").waitFor({ timeout: 5_000 });
   });
 
   test("that fails offers to try again", async () => {
-    await ask(page, "fail");
-    await page.getByRole("alert").getByRole("button", { name: "Retry" }).waitFor();
+    await ask(stage.page, "fail");
+    await stage.page.getByRole("alert").getByRole("button", { name: "Retry" }).waitFor();
   });
 
   test("Vietnamese is spoken to those whose browser speaks it", async () => {
-    const nguoi = await newPerson(browser, node.address, { locale: "vi-VN" });
+    const nguoi = await newPerson(stage.browser, stage.node.address, { locale: "vi-VN" });
     const trang = await nguoi.tab();
     await ask(trang, "/demo tokens=2000 rate=50");
     await begun(trang);
@@ -83,146 +60,96 @@ describe("an answer", () => {
 
 describe("nothing is lost", () => {
   test("by a reload in the middle: the text so far is there at once, and goes on", async () => {
-    await ask(page, "/demo tokens=200 rate=50");
-    const before = await begun(page, 80);
-    await page.reload();
-    const after = await begun(page, 1);
+    await ask(stage.page, "/demo tokens=200 rate=50");
+    const before = await begun(stage.page, 80);
+    await stage.page.reload();
+    const after = await begun(stage.page, 1);
     expect(after.text.startsWith(before.text)).toBe(true);
-    const end = await ended(page);
+    const end = await ended(stage.page);
     expect(end.text.startsWith(after.text)).toBe(true);
     expect(end).toMatchObject({ status: "completed", repairs: 0 });
   });
 
   test("by cut connections, again and again", async () => {
-    await ask(page, "/demo tokens=300 rate=60");
+    await ask(stage.page, "/demo tokens=300 rate=60");
     const samples: string[] = [];
     for (let i = 0; i < 4; i++) {
-      samples.push((await begun(page, 20 + i * 60)).text);
-      node.cut();
+      samples.push((await begun(stage.page, 20 + i * 60)).text);
+      stage.node.cut();
     }
-    const end = await ended(page);
+    const end = await ended(stage.page);
     for (const sample of samples) expect(end.text.startsWith(sample)).toBe(true);
     expect(end).toMatchObject({ status: "completed", repairs: 0 });
   });
 
   test("by a network that is away for a while, which the pill shows", async () => {
-    await ask(page, "/demo tokens=200 rate=50");
-    await begun(page);
-    node.cut(true);
-    await page.locator('.pill[data-state="reconnecting"]').waitFor();
+    await ask(stage.page, "/demo tokens=200 rate=50");
+    await begun(stage.page);
+    stage.node.cut(true);
+    await stage.page.locator('.pill[data-state="reconnecting"]').waitFor();
     await new Promise(resolve => setTimeout(resolve, 3_000));
-    node.mend();
-    await page.locator('.pill[data-state="online"]').waitFor();
-    expect(await ended(page)).toMatchObject({ status: "completed", repairs: 0 });
+    stage.node.mend();
+    await stage.page.locator('.pill[data-state="online"]').waitFor();
+    expect(await ended(stage.page)).toMatchObject({ status: "completed", repairs: 0 });
   });
 
   test("by a kill of the server in the middle", async () => {
-    await ask(page, "/demo tokens=200 rate=40");
-    const before = await begun(page, 80);
-    await node.crash();
-    await page.locator('.pill[data-state="reconnecting"]').waitFor();
-    await node.restart();
-    const end = await ended(page);
+    await ask(stage.page, "/demo tokens=200 rate=40");
+    const before = await begun(stage.page, 80);
+    await stage.node.crash();
+    await stage.page.locator('.pill[data-state="reconnecting"]').waitFor();
+    await stage.node.restart();
+    const end = await ended(stage.page);
     expect(end.text.startsWith(before.text)).toBe(true);
     expect(end.status).toBe("completed");
   });
 
   test("when a question is asked while the link is down: it goes once the link is back, as one turn", async () => {
-    node.cut(true);
-    await page.locator('.pill[data-state="reconnecting"]').waitFor();
-    await ask(page, SHORT);
-    await page.locator('[data-pending="true"]').first().waitFor();
-    await page.goto("about:blank");
-    node.mend();
-    await page.goto("/");
+    stage.node.cut(true);
+    await stage.page.locator('.pill[data-state="reconnecting"]').waitFor();
+    await ask(stage.page, SHORT);
+    await stage.page.locator('[data-pending="true"]').first().waitFor();
+    await stage.page.goto("about:blank");
+    stage.node.mend();
+    await stage.page.goto("/");
     await until(
       "the question being sent",
-      () => lastAnswer(page),
+      () => lastAnswer(stage.page),
       answer => answer.status !== "none",
     );
-    await ended(page);
-    expect(await page.locator(".question").count()).toBe(1);
-    const list = await stored("/api/conversations", page);
+    await ended(stage.page);
+    expect(await stage.page.locator(".question").count()).toBe(1);
+    const list = await stored("/api/conversations", stage.page);
     expect(list.items).toHaveLength(1);
   });
 
   test("of a draft by a reload", async () => {
-    await page.locator("#composer").fill("chưa gửi");
-    await page.reload();
-    expect(await page.locator("#composer").inputValue()).toBe("chưa gửi");
+    await stage.page.locator("#composer").fill("chưa gửi");
+    await stage.page.reload();
+    expect(await stage.page.locator("#composer").inputValue()).toBe("chưa gửi");
   });
 });
 
 describe("two tabs", () => {
   test("follow the same answer, and either stops it", async () => {
-    await ask(page, "/demo tokens=2000 rate=50");
-    await begun(page);
-    const other = await person.tab(`/#/c/${conversationOf(page)}`);
+    await ask(stage.page, "/demo tokens=2000 rate=50");
+    await begun(stage.page);
+    const other = await stage.person.tab(`/#/c/${conversationOf(stage.page)}`);
     await begun(other);
     await other.getByRole("button", { name: "Stop" }).click();
-    const [one, two] = await Promise.all([ended(page), ended(other)]);
+    const [one, two] = await Promise.all([ended(stage.page), ended(other)]);
     expect(two).toEqual(one);
     expect(one.status).toBe("cancelled");
   });
 
   test("see what the other one asks", async () => {
-    await ask(page, SHORT);
-    await ended(page);
-    const other = await person.tab(`/#/c/${conversationOf(page)}`);
+    await ask(stage.page, SHORT);
+    await ended(stage.page);
+    const other = await stage.person.tab(`/#/c/${conversationOf(stage.page)}`);
     await other.locator(".question").first().waitFor();
-    await ask(page, SHORT);
+    await ask(stage.page, SHORT);
     await other.locator(".question").nth(1).waitFor();
-    await ended(page);
-    expect((await ended(other)).text).toBe((await lastAnswer(page)).text);
-  });
-});
-
-describe("keys", () => {
-  test("a double Enter makes one turn", async () => {
-    await page.locator("#composer").fill(SHORT);
-    await page.keyboard.press("Enter");
-    await page.keyboard.press("Enter");
-    await ended(page);
-    expect(await page.locator(".question").count()).toBe(1);
-  });
-
-  test("Enter while an input method composes sends nothing", async () => {
-    const cdp = await person.context.newCDPSession(page);
-    await page.locator("#composer").focus();
-    await cdp.send("Input.imeSetComposition", { text: "đươ", selectionStart: 3, selectionEnd: 3 });
-    await cdp.send("Input.dispatchKeyEvent", {
-      type: "rawKeyDown",
-      key: "Enter",
-      code: "Enter",
-      windowsVirtualKeyCode: 229,
-    });
-    expect(await page.locator(".question").count()).toBe(0);
-    await cdp.send("Input.insertText", { text: "đường" });
-    expect(await page.locator("#composer").inputValue()).toBe("đường");
-    await page.keyboard.press("Enter");
-    await page.locator(".bubble", { hasText: "đường" }).waitFor();
-  });
-});
-
-describe("branches", () => {
-  test("an edited question and a second answer can be switched between", async () => {
-    await ask(page, SHORT);
-    const first = await ended(page);
-    await page.getByRole("button", { name: "Answer again" }).click();
-    await page.locator(".answer .branches", { hasText: "2/2" }).waitFor();
-    await ended(page);
-    await page.locator(".answer").getByRole("button", { name: "Previous version" }).click();
-    await until(
-      "the first answer",
-      () => lastAnswer(page),
-      answer => answer.text === first.text,
-    );
-    await page.locator(".question").hover();
-    await page.getByRole("button", { name: "Edit the question" }).click();
-    await page.locator(".edit-form textarea").fill(`${SHORT} once more`);
-    await page.keyboard.press("Enter");
-    await page.locator(".question .branches", { hasText: "2/2" }).waitFor();
-    await ended(page);
-    expect(await page.locator(".question").count()).toBe(1);
+    await ended(stage.page);
+    expect((await ended(other)).text).toBe((await lastAnswer(stage.page)).text);
   });
 });

@@ -3,6 +3,8 @@ import type { Page } from "playwright-core";
 export interface Turn {
   readonly question: string;
   readonly answer: string;
+  /** How the answer ended; completed, where nothing else is said. */
+  readonly status?: "completed" | "cancelled" | "interrupted" | "failed";
 }
 
 /** Puts a finished conversation onto the server; returns its id. */
@@ -12,9 +14,19 @@ export async function importConversation(page: Page, title: string, turns: reado
   const conversation = `cnv_${source}`;
   const name = (i: number) => `msg_${source}${String(i).padStart(16, "0")}`;
   const base = { conversation, status: "completed", created_at };
-  const messages = turns.flatMap(({ question, answer }, i) => [
+  const messages = turns.flatMap(({ question, answer, status = "completed" }, i) => [
     { ...base, id: name(2 * i), parent: i === 0 ? null : name(2 * i - 1), role: "user", content: question },
-    { ...base, id: name(2 * i + 1), parent: name(2 * i), role: "assistant", content: answer, model: "demo" },
+    {
+      ...base,
+      ...{
+        id: name(2 * i + 1),
+        parent: name(2 * i),
+        role: "assistant",
+        content: answer,
+        model: "demo",
+        status,
+      },
+    },
   ]);
   const about = { id: conversation, title, pinned: false, version: 1, created_at, updated_at: created_at };
   const body = JSON.stringify({
@@ -29,4 +41,13 @@ export async function importConversation(page: Page, title: string, turns: reado
   }, body);
   if (answer.status !== 201) throw new Error(`import: ${answer.status} ${answer.text.slice(0, 300)}`);
   return JSON.parse(answer.text).conversation.id;
+}
+
+/** The same, and goes there. */
+export async function openImported(page: Page, title: string, turns: readonly Turn[]): Promise<void> {
+  const id = await importConversation(page, title, turns);
+  await page.evaluate(hash => {
+    location.hash = hash;
+  }, `#/c/${id}`);
+  await page.locator(".answer").last().waitFor();
 }

@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type Server, type Socket, connect as tcp } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -10,6 +10,8 @@ export interface Chatnode {
   readonly address: string;
   /** Cuts every connection. New ones are let through, unless `hold` says to refuse them until `mend`. */
   cut(hold?: boolean): void;
+  /** Nothing passes any more, and nobody is told. Connections that are silent stay so after `mend`. */
+  silence(): void;
   mend(): void;
   /** `kill -9`, and the same data directory again. */
   crash(): Promise<void>;
@@ -17,22 +19,29 @@ export interface Chatnode {
   stop(): Promise<void>;
 }
 
+export interface Settings {
+  /** A configuration file's text. */
+  readonly config?: string;
+  readonly env?: Readonly<Record<string, string>>;
+}
+
 const READY_MS = 15_000;
 
-export async function startChatnode(): Promise<Chatnode> {
+export async function startChatnode(settings: Settings = {}): Promise<Chatnode> {
   const data = mkdtempSync(join(tmpdir(), "chatnode-e2e-"));
   const port = await freePort();
   const wire = await openWire(port);
-  let running = await launch(port, data);
+  let running = await launch(port, data, settings);
   return {
     address: `http://127.0.0.1:${wire.port}`,
     cut: wire.cut,
+    silence: wire.silence,
     mend: wire.mend,
     async crash() {
       await end(running, "SIGKILL");
     },
     async restart() {
-      running = await launch(port, data);
+      running = await launch(port, data, settings);
     },
     async stop() {
       wire.close();
@@ -49,11 +58,17 @@ function binary(): string {
   return found;
 }
 
-async function launch(port: number, data: string): Promise<ChildProcess> {
+async function launch(port: number, data: string, settings: Settings): Promise<ChildProcess> {
   // Without a provider in its environment it offers the demonstration model, whose answers are known.
   const { OPENAI_BASE_URL: _a, OPENAI_API_KEY: _b, ANTHROPIC_API_KEY: _c, ...env } = process.env;
-  const child = spawn(binary(), ["--listen", `127.0.0.1:${port}`, "--data-dir", data], {
-    env: { ...env, OLLAMA_HOST: "" },
+  const args = ["--listen", `127.0.0.1:${port}`, "--data-dir", data];
+  if (settings.config !== undefined) {
+    const file = join(data, "test.toml");
+    writeFileSync(file, settings.config);
+    args.push("--config", file);
+  }
+  const child = spawn(binary(), args, {
+    env: { ...env, OLLAMA_HOST: "", ...settings.env },
     stdio: ["ignore", "ignore", "pipe"],
   });
   let said = "";
@@ -92,10 +107,14 @@ function freePort(): Promise<number> {
 
 async function openWire(to: number) {
   const sockets = new Set<Socket>();
-  let held = false;
+  let state: "open" | "held" | "silent" = "open";
   const server: Server = createServer(client => {
-    if (held) {
+    if (state === "held") {
       client.destroy();
+      return;
+    }
+    if (state === "silent") {
+      sockets.add(client.on("error", () => {}));
       return;
     }
     const upstream = tcp(to, "127.0.0.1");
@@ -115,14 +134,18 @@ async function openWire(to: number) {
   await new Promise<void>(resolve => server.listen(0, "127.0.0.1", resolve));
   const address = server.address();
   const cut = (hold = false) => {
-    held = hold;
+    state = hold ? "held" : "open";
     for (const socket of sockets) socket.destroy();
   };
   return {
     port: typeof address === "object" && address ? address.port : 0,
     cut,
+    silence: () => {
+      state = "silent";
+      for (const socket of sockets) socket.unpipe().pause();
+    },
     mend: () => {
-      held = false;
+      state = "open";
     },
     close: () => {
       cut(true);

@@ -1,5 +1,12 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { BACKOFF_MAX_MS, type Connection, connect, type Link, STALL_MS } from "./connection";
+import {
+  BACKOFF_AWAITED_MS,
+  BACKOFF_MAX_MS,
+  type Connection,
+  connect,
+  type Link,
+  STALL_MS,
+} from "./connection";
 import type { ServerFrame } from "./protocol.gen";
 
 /** The browser's side of a socket: what the network does to it is said by the test. */
@@ -31,6 +38,7 @@ let wires: Wire[];
 let links: Link[];
 let frames: ServerFrame[];
 let busy: boolean;
+let watched: boolean;
 let connection: Connection;
 
 function start(random = 0.999): void {
@@ -45,6 +53,7 @@ function start(random = 0.999): void {
     busy: () => busy,
     random: () => random,
     networkUp: () => true,
+    watched: () => watched,
   });
 }
 
@@ -58,6 +67,7 @@ beforeEach(() => {
   links = [];
   frames = [];
   busy = false;
+  watched = true;
 });
 
 afterEach(() => {
@@ -81,6 +91,31 @@ describe("coming back", () => {
     expect(waits[0]).toBeGreaterThan(240);
     expect(Math.max(...waits)).toBeLessThanOrEqual(BACKOFF_MAX_MS);
     expect(waits.at(-1)).toBeGreaterThan(4_900);
+  });
+
+  test("somebody who waits for an answer is not kept waiting, unless the server asked for air", () => {
+    const longest = () => {
+      for (let i = 0; i < 8; i++) {
+        last().die();
+        vi.advanceTimersByTime(BACKOFF_MAX_MS);
+      }
+      last().die();
+      const { retryAt } = links[links.length - 1] as Extract<Link, { phase: "waiting" }>;
+      const wait = retryAt - Date.now();
+      vi.advanceTimersByTime(BACKOFF_MAX_MS);
+      return wait;
+    };
+    busy = true;
+    start();
+    expect(longest()).toBeLessThanOrEqual(BACKOFF_AWAITED_MS);
+    watched = false;
+    expect(longest()).toBeGreaterThan(4_900);
+    watched = true;
+    last().die(1013);
+    vi.advanceTimersByTime(BACKOFF_MAX_MS);
+    expect(longest()).toBeGreaterThan(4_900);
+    last().welcome();
+    expect(longest()).toBeLessThanOrEqual(BACKOFF_AWAITED_MS);
   });
 
   test("jitter is full: the delay may be anything down to nothing", () => {

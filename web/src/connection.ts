@@ -5,7 +5,12 @@ import { parseFrame } from "./wire";
  *  in, and never gives up. A lost socket says nothing about an answer; only frames do. */
 
 export type Link =
-  | { readonly phase: "connecting"; readonly since: number; readonly first: boolean }
+  | {
+      readonly phase: "connecting";
+      readonly since: number;
+      readonly first: boolean;
+      readonly offline: boolean;
+    }
   | { readonly phase: "online"; readonly node: string; readonly since: number }
   | { readonly phase: "waiting"; readonly retryAt: number; readonly offline: boolean };
 
@@ -19,6 +24,8 @@ export interface ConnectionOptions {
   readonly now?: () => number;
   readonly random?: () => number;
   readonly networkUp?: () => boolean;
+  /** Does somebody look at this page? */
+  readonly watched?: () => boolean;
 }
 
 export interface Connection {
@@ -31,6 +38,8 @@ export interface Connection {
 
 export const BACKOFF_FIRST_MS = 250;
 export const BACKOFF_MAX_MS = 5_000;
+/** Somebody is waiting for the rest of an answer: it has to flow within a second of the server being back. */
+export const BACKOFF_AWAITED_MS = 750;
 export const STALL_MS = 10_000;
 const PING_WHEN_BUSY_MS = 4_000;
 const PING_WHEN_IDLE_MS = 25_000;
@@ -46,11 +55,13 @@ export function connect(options: ConnectionOptions): Connection {
   const now = options.now ?? Date.now;
   const random = options.random ?? Math.random;
   const networkUp = options.networkUp ?? (() => navigator.onLine);
+  const watched = options.watched ?? (() => document.visibilityState === "visible");
 
   let socket: WebSocket | null = null;
   let online = false;
   let stopped = false;
   let attempt = 0;
+  let crowded = false;
   let lastFrameAt = 0;
   let pongBy: number | null = null;
   let lastTickAt = now();
@@ -64,7 +75,7 @@ export function connect(options: ConnectionOptions): Connection {
     clearTimeout(timer);
     clearTimeout(moveTimer);
     openedAt = now();
-    options.onLink({ phase: "connecting", since: openedAt, first });
+    options.onLink({ phase: "connecting", since: openedAt, first, offline: !networkUp() });
     let fresh: WebSocket;
     try {
       fresh = options.open();
@@ -80,7 +91,10 @@ export function connect(options: ConnectionOptions): Connection {
     };
     fresh.onclose = event => {
       if (socket !== fresh) return;
-      if (BUSY_CLOSES.has(event.code)) attempt = Math.max(attempt, 3);
+      if (BUSY_CLOSES.has(event.code)) {
+        crowded = true;
+        attempt = Math.max(attempt, 3);
+      }
       lose();
       retry();
     };
@@ -95,6 +109,7 @@ export function connect(options: ConnectionOptions): Connection {
       online = true;
       first = false;
       attempt = 0;
+      crowded = false;
       options.onLink({ phase: "online", node: frame.node, since: now() });
     }
     if (frame.type === "reconnect") {
@@ -123,7 +138,8 @@ export function connect(options: ConnectionOptions): Connection {
 
   function retry(): void {
     if (stopped) return;
-    const ceiling = Math.min(BACKOFF_MAX_MS, BACKOFF_FIRST_MS * 2 ** attempt);
+    const most = options.busy() && watched() && !crowded ? BACKOFF_AWAITED_MS : BACKOFF_MAX_MS;
+    const ceiling = Math.min(most, BACKOFF_FIRST_MS * 2 ** attempt);
     attempt = Math.min(attempt + 1, 16);
     const delay = random() * ceiling;
     options.onLink({ phase: "waiting", retryAt: now() + delay, offline: !networkUp() });
@@ -172,8 +188,8 @@ export function connect(options: ConnectionOptions): Connection {
       attempt = 0;
       open();
     } else if (!online) {
-      if (now() - openedAt > 2_000) replace();
-    } else if (now() - lastFrameAt > TICK_MS) {
+      if (now() - openedAt > 2_000 || !networkUp()) replace();
+    } else if (now() - lastFrameAt > TICK_MS || !networkUp()) {
       ping(WAKE_PING_MS);
       setTimeout(() => {
         if (pongBy !== null && now() >= pongBy) replace();

@@ -18,20 +18,25 @@ export function Announcer() {
     return generation !== undefined && (generation.textBytes > 0 || generation.reasoningBytes > 0);
   });
   const online = useApp(state => state.link.phase === "online");
-  const before = useRef({ id: last?.id, status: last?.status, begun, online, linked: online });
+  const sending = useApp(state => state.chat.pending.length > 0);
+  const before = useRef({ id: last?.id, status: last?.status, begun, online, linked: online, sending });
   useEffect(() => {
     const was = before.current;
     const status = last?.status;
-    before.current = { id: last?.id, status, begun, online, linked: was.linked || online };
+    before.current = { id: last?.id, status, begun, online, linked: was.linked || online, sending };
     if (was.linked && was.online !== online) setSaid(online ? t("saidOnline") : t("saidReconnecting"));
-    if (last?.id !== was.id) return;
-    if (begun && !was.begun) setSaid(t("saidStarted"));
-    if (status === was.status) return;
+    const another = last?.id !== was.id;
+    // Another conversation, or another branch of this one, is no news; the answer to what was just sent is.
+    if (another && !(was.sending && last?.role === "assistant")) return;
+    // What is said twice is heard twice only if there was silence in between.
+    if (another) setSaid("");
+    if (begun && (another || !was.begun)) setSaid(t("saidStarted"));
+    if (!another && status === was.status) return;
     if (status === "completed") setSaid(t("saidCompleted"));
     if (status === "cancelled") setSaid(t("saidCancelled"));
     if (status === "interrupted") setSaid(t("saidInterrupted"));
     if (status === "failed") setSaid(t("saidFailed", { reason: error(last?.error?.code ?? "unknown") }));
-  }, [last, begun, online, t, error]);
+  }, [last, begun, online, sending, t, error]);
   return (
     <div className="visually-hidden" role="status" aria-live="polite" data-testid="announcer">
       {said}

@@ -42,6 +42,7 @@ export function Pill() {
 function pillState(link: Link, recovering: boolean): PillState {
   switch (link.phase) {
     case "connecting":
+      if (link.offline) return "offline";
       return link.first ? "connecting" : "reconnecting";
     case "waiting":
       return link.offline ? "offline" : "reconnecting";

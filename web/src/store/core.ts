@@ -43,7 +43,7 @@ export type Listener = (frame: ServerFrame) => void;
 export function initialState(route: Route): AppState {
   return {
     chat: EMPTY,
-    link: { phase: "connecting", since: Date.now(), first: true },
+    link: { phase: "connecting", since: Date.now(), first: true, offline: false },
     route,
     list: { load: "loading", next: null },
     models: null,

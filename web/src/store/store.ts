@@ -174,6 +174,8 @@ export function createStore() {
   addEventListener("popstate", () => arrive(parseRoute(location.hash)));
   addEventListener("pageshow", connection.wake);
   addEventListener("online", connection.wake);
+  // The socket is the last to learn that the network is gone.
+  addEventListener("offline", connection.wake);
   addEventListener("pagehide", conversations.flush);
   document.addEventListener("visibilitychange", () => {
     if (document.visibilityState === "visible") connection.wake();
