@@ -105,14 +105,24 @@ const FORMULAS = [
   `$$\\text{<img src=x onerror=${RUN}>}$$`,
 ];
 
-const SHAPES = [
-  "a".repeat(300_000),
+/** Hostile by size: what takes long to lex, to lay out, or to break into lines. */
+export const SHAPES = [
+  "a".repeat(1_000_000),
+  "word ".repeat(60_000),
+  `\`\`\`\n${"x".repeat(400_000)}\n\`\`\``,
+  `\`\`\`python\n${"def f(x): return x\n".repeat(4_000)}\`\`\``,
+  "a\n\n".repeat(8_000),
+  "- a\n".repeat(8_000),
+  `${"[a](b) ".repeat(900)}`,
+  `${"**a** ".repeat(900)}`,
+  `|${"a|".repeat(300)}\n|${"-|".repeat(300)}\n${`|${"1|".repeat(300)}\n`.repeat(60)}`,
   `${"> ".repeat(3_000)}deep`,
   `${"- ".repeat(3_000)}deep`,
   "*".repeat(10_000),
   "[".repeat(10_000),
   `|a|b|\n|-|-|\n${"|1|2|\n".repeat(1_500)}`,
   "e\u0301\u0322\u0316".repeat(2_000),
+  `Z${"\u0300".repeat(5_000)}algo`,
   "\u202etxet desrever\u202c \u2066isolated\u2069",
   "\u0000\u0007\ufffe\uffff",
   "\ufffd broken pair \ufffd",

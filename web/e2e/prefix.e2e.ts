@@ -1,7 +1,7 @@
-import type { Browser, Page } from "playwright-core";
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
-import { ask, begun, ended, lastAnswer, newPerson, type Person, startBrowser } from "./browser";
-import { type Chatnode, startChatnode } from "./server";
+import type { Page } from "playwright-core";
+import { expect, test } from "vitest";
+import { ask, begun, ended, lastAnswer, type Person } from "./browser";
+import { setStage } from "./stage";
 
 /** What a reader has seen of an answer is never taken back: two tabs sample the text while connections, tabs and the
  *  server are killed. Each seed is a run of its own. CHATNODE_PREFIX_RUNS=200 makes it long, CHATNODE_PREFIX_SEED
@@ -12,32 +12,13 @@ const FIRST_SEED = Number(process.env.CHATNODE_PREFIX_SEED ?? 1);
 const SAMPLE_MS = 100;
 const PATIENCE_MS = 60_000;
 
-let node: Chatnode;
-let browser: Browser;
-let person: Person;
-
-beforeAll(async () => {
-  [node, browser] = await Promise.all([startChatnode(), startBrowser()]);
-});
-
-afterAll(async () => {
-  await browser?.close();
-  await node?.stop();
-});
-
-beforeEach(async () => {
-  person = await newPerson(browser, node.address);
-});
-
-afterEach(async () => {
-  await person.context.close();
-});
+const stage = setStage();
 
 const seeds = Array.from({ length: RUNS }, (_, i) => FIRST_SEED + i);
 
 test.each(seeds)("every sample is a prefix of the final text (seed %i)", { timeout: 120_000 }, async seed => {
   const random = numbers(seed);
-  const asking = await person.tab();
+  const { person, page: asking } = stage;
   await ask(asking, `/demo tokens=${120 + pick(random, 100)} rate=${40 + pick(random, 40)}\nseed ${seed}`);
   await begun(asking, 1);
   const readers: Reader[] = [sampled(asking)];
@@ -57,7 +38,6 @@ test.each(seeds)("every sample is a prefix of the final text (seed %i)", { timeo
   const wrong = samples.flat().filter(sample => !final.text.startsWith(sample));
   expect(wrong, faults.join(", ")).toEqual([]);
   expect(await kept((readers[0] as Reader).page, path), faults.join(", ")).toBe(final.text);
-  expect(person.faults).toEqual([]);
 });
 
 interface Reader {
@@ -92,12 +72,12 @@ async function harm(random: () => number, person: Person, readers: Reader[], pat
   const reader = readers[pick(random, readers.length)] as Reader;
   switch (pick(random, 5)) {
     case 0:
-      node.cut();
+      stage.node.cut();
       return "cut";
     case 1:
-      node.cut(true);
+      stage.node.cut(true);
       await pause(200 + pick(random, 800));
-      node.mend();
+      stage.node.mend();
       return "away";
     case 2:
       await reader.page.reload();
@@ -109,9 +89,9 @@ async function harm(random: () => number, person: Person, readers: Reader[], pat
       return "new tab";
     }
     default:
-      await node.crash();
+      await stage.node.crash();
       await pause(pick(random, 400));
-      await node.restart();
+      await stage.node.restart();
       return "kill -9";
   }
 }

@@ -1,6 +1,7 @@
 import { memo, useEffect, useState } from "react";
 import { useI18n } from "../i18n/i18n";
 import { CopyButton } from "../markdown/CodeBlock";
+import { PlainText } from "../markdown/portions";
 import type { Message } from "../protocol.gen";
 import { Branches } from "./Branches";
 import { Icon } from "./Icon";
@@ -36,7 +37,9 @@ export const Question = memo(function Question({ message, onSend }: Props) {
         />
       ) : (
         <>
-          <div className="bubble">{message.content}</div>
+          <div className="bubble">
+            <PlainText text={message.content} />
+          </div>
           <div className="actions">
             <Branches message={message} />
             <CopyButton text={message.content} label={t("copyQuestion")}>

@@ -112,6 +112,7 @@ export const en = {
   jumpDown: "Jump to the newest text",
   loadOlder: "Show earlier messages",
   loadingMessages: "Loading…",
+  showRest: "Show more ({count} left)",
   transcript: "Conversation",
   notFoundTitle: "This conversation is not here",
   notFoundText: "It was deleted, or it belongs to another browser.",

@@ -114,6 +114,7 @@ export const vi: Strings = {
   jumpDown: "Xuống phần mới nhất",
   loadOlder: "Xem các tin nhắn trước",
   loadingMessages: "Đang tải…",
+  showRest: "Xem thêm (còn {count})",
   transcript: "Cuộc trò chuyện",
   notFoundTitle: "Không có cuộc trò chuyện này",
   notFoundText: "Cuộc trò chuyện đã bị xóa, hoặc thuộc về một trình duyệt khác.",

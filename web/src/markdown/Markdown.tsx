@@ -5,6 +5,7 @@ import { CodeBlock } from "./CodeBlock";
 import { Formula } from "./Formula";
 import { Inline } from "./Inline";
 import type { MathToken } from "./lexer";
+import { PlainText, useGrowing, usePortions } from "./portions";
 import { type Parsed, parse } from "./stream";
 
 /** An answer's text as React elements. While it streams, only the last blocks are new objects, so only they render. */
@@ -14,9 +15,10 @@ export const Markdown = memo(function Markdown({ text, streaming }: { text: stri
   parsed.current = parse(text, streaming, parsed.current);
   const { blocks } = parsed.current;
   const depths = headingDepths(blocks);
+  const drawn = useGrowing(blocks.length, streaming);
   return (
     <div className="markdown">
-      {blocks.map((block, i) => (
+      {blocks.slice(0, drawn).map((block, i) => (
         // biome-ignore lint/suspicious/noArrayIndexKey: a block is what stands at its place; blocks never move
         <Block key={i} token={block} depths={depths} live={streaming && i >= blocks.length - 2} />
       ))}
@@ -77,7 +79,11 @@ const Block = memo(function Block({ token, live, depths }: BlockProps): ReactNod
       return <Formula text={(token as MathToken).text} source={token.raw} display />;
     default:
       // HTML, and whatever the rules could not take apart, is shown as it was written.
-      return <p className="literal">{token.raw.trimEnd()}</p>;
+      return (
+        <p className="literal">
+          <PlainText text={token.raw.trimEnd()} />
+        </p>
+      );
   }
 });
 
@@ -98,49 +104,76 @@ function Heading({ token, depths }: { token: Tokens.Heading; depths: string }) {
   );
 }
 
+const ITEMS_AT_ONCE = 300;
+
 function List({ token, live }: { token: Tokens.List; live: boolean }) {
-  const items = token.items.map((item, i) => (
+  const { shown, more } = usePortions(token.items.length, live ? token.items.length : ITEMS_AT_ONCE);
+  const items = token.items.slice(0, shown).map((item, i) => (
     // biome-ignore lint/suspicious/noArrayIndexKey: items never move
     <li key={i} className={item.task ? "task" : undefined}>
       <Item item={item} live={live} />
     </li>
   ));
-  if (!token.ordered) return <ul>{items}</ul>;
-  return <ol start={token.start === "" ? 1 : token.start}>{items}</ol>;
-}
-
-function Item({ item, live }: { item: Tokens.ListItem; live: boolean }) {
-  const tokens = item.tokens.filter(token => token.type !== "checkbox");
+  const Tag = token.ordered ? "ol" : "ul";
+  const start = token.ordered && token.start !== "" ? token.start : undefined;
   return (
     <>
-      {item.task && (
-        <input type="checkbox" checked={item.checked ?? false} disabled aria-label={item.text.slice(0, 60)} />
-      )}
-      <Blocks tokens={tokens} live={live} />
+      <Tag start={start}>{items}</Tag>
+      {more}
     </>
   );
 }
 
+/** In a long list that is being written only the last item is new. */
+const Item = memo(
+  function Item({ item, live }: { item: Tokens.ListItem; live: boolean }) {
+    const tokens = item.tokens.filter(token => token.type !== "checkbox");
+    return (
+      <>
+        {item.task && (
+          <input
+            type="checkbox"
+            checked={item.checked ?? false}
+            disabled
+            aria-label={item.text.slice(0, 60)}
+          />
+        )}
+        <Blocks tokens={tokens} live={live} />
+      </>
+    );
+  },
+  // Once it is written, a definition below it may have changed its links.
+  (before, after) =>
+    before.live && after.live && before.item.raw === after.item.raw && before.item.loose === after.item.loose,
+);
+
+const CELLS_AT_ONCE = 1_500;
+
 function Table({ token }: { token: Tokens.Table }) {
   const { t } = useI18n();
+  const rowsAtOnce = Math.max(4, Math.ceil(CELLS_AT_ONCE / token.header.length));
+  const { shown, more } = usePortions(token.rows.length, rowsAtOnce);
   const cell = (Tag: "th" | "td", content: Tokens.TableCell, i: number) => (
     <Tag key={i} className={content.align ? `align-${content.align}` : undefined}>
       <Inline tokens={content.tokens} />
     </Tag>
   );
   return (
-    <section className="table-scroll" tabIndex={0} aria-label={t("table")}>
-      <table>
-        <thead>
-          <tr>{token.header.map((content, i) => cell("th", content, i))}</tr>
-        </thead>
-        <tbody>
-          {token.rows.map((row, i) => (
-            // biome-ignore lint/suspicious/noArrayIndexKey: rows never move
-            <tr key={i}>{row.map((content, j) => cell("td", content, j))}</tr>
-          ))}
-        </tbody>
-      </table>
-    </section>
+    <>
+      <section className="table-scroll" tabIndex={0} aria-label={t("table")}>
+        <table>
+          <thead>
+            <tr>{token.header.map((content, i) => cell("th", content, i))}</tr>
+          </thead>
+          <tbody>
+            {token.rows.slice(0, shown).map((row, i) => (
+              // biome-ignore lint/suspicious/noArrayIndexKey: rows never move
+              <tr key={i}>{row.map((content, j) => cell("td", content, j))}</tr>
+            ))}
+          </tbody>
+        </table>
+      </section>
+      {more}
+    </>
   );
 }

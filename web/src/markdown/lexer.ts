@@ -71,7 +71,7 @@ const options = {
 /** Lines longer than this are no prose; the inline rules would take seconds over them. */
 const LINE_MAX = 20_000;
 /** More marks of emphasis and links in one paragraph than this are no prose either; their cost is quadratic. */
-const MARKS_MAX = 1_000;
+const MARKS_MAX = 500;
 /** Deeper than anybody writes, shallower than the stack. */
 const TOO_DEEP = /^(?:[ \t]*(?:>|[-*+]|\d+[.)])){60}/;
 
@@ -101,8 +101,10 @@ function isSafe(text: string): boolean {
     const line = text.slice(start, end);
     start = end + 1;
     if (/^ {0,3}(?:```|~~~)/.test(line)) fenced = !fenced;
-    if (fenced || line.trim() === "") marks = 0;
-    else if (!line.startsWith("|")) marks += line.match(/[*_~[]/g)?.length ?? 0;
+    // What a line of its own begins is taken apart on its own.
+    if (fenced || line.trim() === "" || /^\s*(?:[-*+]|\d+[.)]|#{1,6})\s/.test(line)) marks = 0;
+    if (fenced) continue;
+    if (!line.startsWith("|")) marks += line.match(/[*_~[]/g)?.length ?? 0;
     if (marks > MARKS_MAX) return false;
     if (!fenced && TOO_DEEP.test(line)) return false;
   }
