@@ -1,24 +1,10 @@
-import type { Page } from "playwright-core";
 import { describe, expect, test } from "vitest";
 import { ask, begun, ended, lastAnswer, until } from "./browser";
 import { fallAsleep, giveSleep, wakeUp } from "./sleep";
 import { setStage, TONGUES } from "./stage";
+import { giveWire } from "./wire";
 
 /** What the page says about its link, and how it comes back. */
-
-/** A tab whose socket opens, and whose server says what the test wants it to. */
-async function tabWithWire(page: Page): Promise<(frame: object) => void> {
-  let say: (text: string) => void = () => {};
-  await page.routeWebSocket(/\/ws\/chat$/, wire => {
-    const server = wire.connectToServer();
-    wire.onMessage(text => server.send(text));
-    server.onMessage(text => wire.send(text));
-    say = text => wire.send(text);
-  });
-  await page.reload();
-  await page.locator('.pill[data-state="online"]').waitFor();
-  return frame => say(JSON.stringify(frame));
-}
 
 describe.each(TONGUES)("in $locale", ({ locale, t }) => {
   const stage = setStage({ locale });
@@ -37,14 +23,10 @@ describe.each(TONGUES)("in $locale", ({ locale, t }) => {
     node.mend();
     await pill("online", t("linkOnline"));
 
-    const say = await tabWithWire(page);
+    const wire = await giveWire(page);
     await ask(page, "/demo tokens=500 rate=50");
     await begun(page);
-    const generation = await page.evaluate(() => {
-      const { chatnode } = window as unknown as { chatnode: { state(): { chat: { generations: object } } } };
-      return Object.keys(chatnode.state().chat.generations)[0];
-    });
-    say({ type: "status", generation, status: "recovering" });
+    wire.say({ type: "status", generation: await wire.generation(), status: "recovering" });
     await pill("recovering", t("linkRecovering"));
     await pill("online", t("linkOnline"));
 

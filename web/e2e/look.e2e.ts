@@ -1,61 +1,20 @@
-import axe from "axe-core";
-import type { Browser, Page } from "playwright-core";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { ask, begun, ended, newPerson, startBrowser } from "./browser";
-import { type Chatnode, startChatnode } from "./server";
+import type { Page } from "playwright-core";
+import { describe, expect, test } from "vitest";
+import { createI18n } from "../src/i18n/i18n";
+import { begun, ended, newPerson } from "./browser";
+import { setStage } from "./stage";
+import { STATES } from "./states";
+import { violations } from "./violations";
 
-let node: Chatnode;
-let browser: Browser;
-
-beforeAll(async () => {
-  [node, browser] = await Promise.all([startChatnode(), startBrowser()]);
-});
-
-afterAll(async () => {
-  await browser?.close();
-  await node?.stop();
-});
-
-async function violations(page: Page): Promise<string[]> {
-  await page.evaluate(axe.source);
-  return page.evaluate(async () => {
-    const { axe } = window as unknown as { axe: typeof import("axe-core") };
-    const found = await axe.run(document, { resultTypes: ["violations"] });
-    return found.violations.map(
-      ({ id, nodes }) => `${id}: ${nodes.map(one => one.html.slice(0, 120)).join(" | ")}`,
-    );
-  });
-}
+const stage = setStage();
 
 describe.each(["light", "dark"] as const)("axe finds nothing, %s", colorScheme => {
-  test("on every page and state", { timeout: 120_000 }, async () => {
+  test.each(Object.entries(STATES))("%s", async (_name, reach) => {
+    const { node, browser } = stage;
     const person = await newPerson(browser, node.address, { colorScheme });
     const page = await person.tab();
-    const found: Record<string, string[]> = {};
-    found.empty = await violations(page);
-    await ask(page, "/demo tokens=2000 rate=30 reason=20");
-    await begun(page);
-    found.streaming = await violations(page);
-    await page.keyboard.press("Escape");
-    await page.getByText("[Cancelled]").waitFor();
-    found.stopped = await violations(page);
-    await ask(page, "/demo rate=0");
-    await page.locator(".answer table").waitFor();
-    await ended(page);
-    found.finished = await violations(page);
-    await ask(page, "/demo fail=after:5");
-    await page.getByRole("alert").waitFor();
-    found.error = await violations(page);
-    await page.getByRole("button", { name: "Settings" }).click();
-    await page.locator("dialog[open]").waitFor();
-    found.settings = await violations(page);
-    await page.keyboard.press("Escape");
-    await page.goto("/#/cluster");
-    await page.locator(".cluster").waitFor();
-    found.cluster = await violations(page);
-    expect(found).toEqual(Object.fromEntries(Object.keys(found).map(state => [state, []])));
-    expect(person.faults).toEqual([]);
-    await person.context.close();
+    await reach({ page, node, t: createI18n("en").t });
+    expect(await violations(page)).toEqual([]);
   });
 });
 
@@ -78,8 +37,7 @@ describe("the keyboard alone", () => {
   }
 
   test("asks, stops, edits, answers again, changes settings, and starts anew", async () => {
-    const person = await newPerson(browser, node.address);
-    const page = await person.tab();
+    const { page } = stage;
     expect(await focused(page)).toBe("Your message");
     await page.keyboard.type("/demo tokens=2000 rate=50");
     await page.keyboard.press("Enter");
@@ -108,7 +66,5 @@ describe("the keyboard alone", () => {
     await page.keyboard.press("Enter");
     await page.getByRole("heading", { name: "What would you like to know?" }).waitFor();
     expect(await focused(page)).toBe("Your message");
-    expect(person.faults).toEqual([]);
-    await person.context.close();
   });
 });

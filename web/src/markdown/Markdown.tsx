@@ -160,10 +160,13 @@ function Table({ token }: { token: Tokens.Table }) {
   );
   return (
     <>
-      <section className="table-scroll" tabIndex={0} aria-label={t("table")}>
+      {/* biome-ignore lint/a11y/useSemanticElements: a fieldset holds fields; and an answer may hold too many for landmarks */}
+      <div className="table-scroll" role="group" tabIndex={0} aria-label={t("table")}>
         <table>
           <thead>
-            <tr>{token.header.map((content, i) => cell("th", content, i))}</tr>
+            <tr>
+              {token.header.map((content, i) => cell(content.text.trim() === "" ? "td" : "th", content, i))}
+            </tr>
           </thead>
           <tbody>
             {token.rows.slice(0, shown).map((row, i) => (
@@ -172,7 +175,7 @@ function Table({ token }: { token: Tokens.Table }) {
             ))}
           </tbody>
         </table>
-      </section>
+      </div>
       {more}
     </>
   );
