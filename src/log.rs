@@ -57,6 +57,9 @@ pub struct Own {
     pub reasoning_offset: u64,
     /// 1 for the first owner.
     pub attempt: u32,
+    /// Milliseconds from the question to the first token of all owners.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_token_ms: Option<u64>,
 }
 
 /// A batch of tokens of one channel.

@@ -11,7 +11,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::ai::provider::catalog::Catalog;
 use crate::ai::worker::Worker;
-use crate::backend::{Backends, Cluster, cluster, embedded};
+use crate::backend::{Backends, Cluster, cluster, embedded, measured};
 use crate::config::{Config, Deployment};
 use crate::drain::Drain;
 use crate::gateway::Gateway;
@@ -51,7 +51,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
     let listener = TcpListener::bind(address).await.map_err(|reason| Error::Listen { address, reason })?;
     let drain = Drain::new();
     let metrics = Metrics::new();
-    let backends = open(&config, &drain).await?;
+    let backends = open(&config, &drain, &metrics).await?;
     let grace = config.drain;
     let node = start(config, backends, listener, drain, metrics).await;
     tracing::info!(address = %node.address, "ready");
@@ -94,7 +94,7 @@ impl Signals {
     }
 }
 
-async fn open(config: &Config, drain: &Drain) -> Result<Backends, Error> {
+async fn open(config: &Config, drain: &Drain, metrics: &Metrics) -> Result<Backends, Error> {
     match &config.deployment {
         Deployment::Embedded(data_dir) => Ok(embedded::open(&embedded::Options::new(data_dir.clone(), config.ai.lease), drain)?),
         Deployment::Cluster { redis_url, nats_url, prefix } => {
@@ -106,7 +106,7 @@ async fn open(config: &Config, drain: &Drain) -> Result<Backends, Error> {
                 node_id: config.node_id.clone(),
                 retention: cluster::Retention::default(),
                 drain: drain.clone(),
-                dropped: cluster::Dropped::default(),
+                dropped: cluster::Dropped::told_to(metrics.clone()),
             };
             Ok(cluster::open(options).await?)
         }
@@ -124,6 +124,7 @@ pub struct Node {
 /// Starts the roles on a listener. The same for `main` and for every test.
 pub async fn start(config: Config, backends: Backends, listener: TcpListener, drain: Drain, metrics: Metrics) -> Node {
     let address = listener.local_addr().unwrap_or(config.listen);
+    let backends = measured(backends, &metrics);
     let ready = Ready::default();
     let worker = config.roles.ai().then(|| {
         let catalog = Catalog::start(&config.ai, &metrics, &drain);

@@ -7,7 +7,7 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus_client::encoding::text;
+use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::gauge::Gauge;
@@ -76,7 +76,7 @@ impl Metrics {
         let mut out = String::new();
         // Writing into a string doesn't fail.
         let _ = text::encode_registry(&mut out, &self.0.registry);
-        let _ = text::encode_registry(&mut out, &self.0.process);
+        let _ = text::encode_registry(&mut out, &self.0.common);
         let _ = text::encode_eof(&mut out);
         out
     }
@@ -108,7 +108,7 @@ impl Metrics {
         self.0.gateway.resumes.get_or_create(&[("result", result.to_owned())]).inc();
     }
 
-    /// A connection whose outbox is full.
+    /// A socket that took no more: its reader is slower than the answers it follows.
     pub fn ws_lagging(&self) {
         self.0.gateway.lagging.inc();
     }
@@ -137,6 +137,16 @@ impl Metrics {
     /// A hint was missing or out of order, so the log was read.
     pub fn gap_filled(&self) {
         self.0.answers.gap_fills.inc();
+    }
+
+    /// From one stored piece of an answer to the next, as it comes to this node.
+    pub fn token_gap(&self, gap: Duration) {
+        self.0.answers.token_gap.observe(gap.as_secs_f64());
+    }
+
+    /// What waits for slow sockets grew by so many bytes, or shrank.
+    pub fn outbox_changed(&self, bytes: i64) {
+        self.0.gateway.outbox.inc_by(bytes);
     }
 
     /// A reader was told to drop text.
@@ -212,6 +222,24 @@ impl Metrics {
         self.0.workers.circuits.get_or_create(&[("upstream", upstream.to_owned())]).set(circuit as i64);
     }
 
+    /// From the request to the first token that the model said.
+    pub fn model_began(&self, model: &str, took: Duration) {
+        self.0.models.first_token.get_or_create(&of_model(model)).observe(took.as_secs_f64());
+    }
+
+    /// What an answer took of the model: tokens in and out, and the time from its first token to its last one.
+    pub fn model_ended(&self, model: &str, input: u64, output: u64, spoke: Duration) {
+        for (kind, tokens) in [("input", input), ("output", output)] {
+            let [(name, model)] = of_model(model);
+            let labels = [(name, model), ("gen_ai_token_type", kind.to_owned())];
+            self.0.models.tokens.get_or_create(&labels).observe(float(tokens));
+        }
+        if output > 1 {
+            let each = spoke.as_secs_f64() / float(output - 1);
+            self.0.models.token_time.get_or_create(&of_model(model)).observe(each);
+        }
+    }
+
     /// `status` is that of HTTP, or an error code where none came.
     pub fn upstream_request(&self, provider: &str, model: &str, status: &str) {
         let labels = [("provider", provider.to_owned()), ("model", model.to_owned()), ("status", status.to_owned())];
@@ -222,7 +250,7 @@ impl Metrics {
 /// Infrastructure.
 impl Metrics {
     pub fn store_call(&self, op: &'static str, took: Duration) {
-        self.0.infrastructure.store.get_or_create(&[("op", op.to_owned())]).observe(took.as_secs_f64());
+        self.0.infrastructure.store.get_or_create(&[("op", op)]).observe(took.as_secs_f64());
     }
 
     pub fn store_failed(&self) {
@@ -246,25 +274,27 @@ impl Metrics {
 struct Inner {
     registry: Registry,
     /// Figures whose usual names carry no prefix of ours.
-    process: Registry,
+    common: Registry,
     gateway: Gateway,
     answers: Answers,
     workers: Workers,
     infrastructure: Infrastructure,
+    models: Models,
 }
 
 impl Default for Inner {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("chatnode");
-        let mut process = Registry::default();
-        process.register_collector(Box::new(process::Process::started_now()));
+        let mut common = Registry::default();
+        common.register_collector(Box::new(process::Process::started_now()));
         Self {
             gateway: Gateway::register(&mut registry),
             answers: Answers::register(&mut registry),
             workers: Workers::register(&mut registry),
             infrastructure: Infrastructure::register(&mut registry),
+            models: Models::register(&mut common),
             registry,
-            process,
+            common,
         }
     }
 }
@@ -281,6 +311,7 @@ struct Gateway {
     rejected: Counters<1>,
     resumes: Counters<1>,
     lagging: Counter,
+    outbox: Gauge,
     requests: Counters<3>,
     request_seconds: Histogram,
     rate_limited: Counters<1>,
@@ -293,7 +324,8 @@ impl Gateway {
             closed: add(to, "ws_closed", "WebSockets that ended, by close code"),
             rejected: add(to, "ws_rejected", "Upgrades that were refused"),
             resumes: add(to, "ws_resumes", "Generations that a subscriber named as known, by what it missed"),
-            lagging: add(to, "ws_lagging", "Times a connection's outbox was full"),
+            lagging: add(to, "ws_lagging", "Times a socket took no more"),
+            outbox: add(to, "outbox_bytes", "What waits for sockets, beside the answers themselves"),
             requests: add(to, "http_requests", "Answered requests"),
             request_seconds: timer(to, "http_request_duration_seconds", "From request to answer, streams up to their start"),
             rate_limited: add(to, "rate_limited", "Frames and requests over a limit"),
@@ -307,6 +339,7 @@ struct Answers {
     ended: Counters<1>,
     first_token: Histogram,
     delivery: Histogram,
+    token_gap: Histogram,
     cancel: Histograms<1>,
     takeovers: Counters<1>,
     gap_fills: Counter,
@@ -320,6 +353,7 @@ impl Answers {
             ended: add(to, "generations", "Answers that ended on this node"),
             first_token: timer(to, "first_token_seconds", "From the question to the first delta on a socket"),
             delivery: timer(to, "delivery_seconds", "From append to socket"),
+            token_gap: timer(to, "token_gap_seconds", "Between two pieces of an answer, as they come to this node"),
             cancel: timers(to, "cancel_seconds", "From the request to the end of the upstream's connection"),
             takeovers: add(to, "takeovers", "Answers that this node went on with after another owner"),
             gap_fills: add(to, "gap_fills", "Reads of a log because a hint was missing"),
@@ -357,7 +391,7 @@ impl Workers {
 
 #[derive(Debug)]
 struct Infrastructure {
-    store: Histograms<1>,
+    store: Family<[(&'static str, &'static str); 1], Histogram, Buckets>,
     store_errors: Counter,
     backplane_connected: Gauge,
     backplane_dropped: Counter,
@@ -378,6 +412,26 @@ impl Infrastructure {
     }
 }
 
+/// Named as OpenTelemetry's conventions for generative models name them.
+#[derive(Debug)]
+struct Models {
+    tokens: Family<Labels<2>, Histogram, Tokens>,
+    first_token: Histograms<1>,
+    token_time: Histograms<1>,
+}
+
+impl Models {
+    fn register(to: &mut Registry) -> Self {
+        let tokens = Family::new_with_constructor(Tokens);
+        to.register("gen_ai_client_token_usage", "Tokens that an answer took", tokens.clone());
+        Self {
+            tokens,
+            first_token: timers(to, "gen_ai_server_time_to_first_token", "Seconds from the request to the model's first token"),
+            token_time: timers(to, "gen_ai_server_time_per_output_token", "Seconds a token, after the first one"),
+        }
+    }
+}
+
 /// Registers a metric. The format adds `_total` to the name of a counter.
 fn add<M: Metric + Clone + Default>(to: &mut Registry, name: &str, help: &str) -> M {
     let metric = M::default();
@@ -391,10 +445,17 @@ fn timer(to: &mut Registry, name: &str, help: &str) -> Histogram {
     timer
 }
 
-fn timers(to: &mut Registry, name: &str, help: &str) -> Histograms<1> {
-    let timers = Histograms::new_with_constructor(Buckets);
+fn timers<Labels>(to: &mut Registry, name: &str, help: &str) -> Family<Labels, Histogram, Buckets>
+where
+    Labels: EncodeLabelSet + std::fmt::Debug + Clone + std::hash::Hash + Eq + Send + Sync + 'static,
+{
+    let timers = Family::new_with_constructor(Buckets);
     to.register(name, help, timers.clone());
     timers
+}
+
+fn of_model(model: &str) -> Labels<1> {
+    [("gen_ai_request_model", model.to_owned())]
 }
 
 /// Seconds, from a tenth of a millisecond (an append in memory) to a minute (a slow first token).
@@ -409,6 +470,20 @@ impl MetricConstructor<Histogram> for Buckets {
         }
         Histogram::new(bounds)
     }
+}
+
+/// From one token to a million, as OpenTelemetry's conventions bound them.
+#[derive(Clone, Copy, Debug)]
+struct Tokens;
+
+impl MetricConstructor<Histogram> for Tokens {
+    fn new_metric(&self) -> Histogram {
+        Histogram::new((0..=10).map(|power| 4_f64.powi(power)))
+    }
+}
+
+fn float(number: u64) -> f64 {
+    u32::try_from(number).map_or(f64::from(u32::MAX), f64::from)
 }
 
 fn int(number: impl TryInto<i64>) -> i64 {

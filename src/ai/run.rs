@@ -16,7 +16,7 @@ use crate::config::AiConfig;
 use crate::drain::Drain;
 use crate::log::{Channel, Entry, Outcome, Own, Rung, Transcript};
 use crate::model::{Failure, Message, Position, Status, Time, Usage, UserId};
-use crate::telemetry::Metrics;
+use crate::telemetry::{CancelPhase, Metrics};
 
 /// Silence after which readers are told where the log ends.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -45,7 +45,10 @@ enum End {
         reason: String,
     },
     Failed(Failure),
-    Cancelled,
+    Cancelled {
+        /// When it was asked.
+        at: Time,
+    },
     /// The node stops: somebody else goes on.
     Released,
     /// The log was taken away under the writer.
@@ -65,6 +68,9 @@ struct Run {
     /// What goes before the next tokens: this owner's first entry.
     pending: Vec<Entry>,
     first_token_ms: Option<u64>,
+    /// When the model was asked, and when its first and last token came.
+    asked: Instant,
+    spoke: Option<(Instant, Instant)>,
     flushed: Instant,
 }
 
@@ -91,6 +97,9 @@ impl Run {
     async fn carry_out(bench: Bench, claim: Claim) -> Result<&'static str, Lost> {
         let exhausted = exhausted(&bench.config, &claim);
         let cancelled = claim.cancel;
+        if claim.attempt == 1 {
+            bench.metrics.work_waited(Duration::from_millis(Time::now().since_ms(claim.message.created_at)));
+        }
         let (tail, user, message, attempt) = (claim.tail, claim.user, claim.message, claim.attempt);
         let mut run = Self {
             writer: Writer::new(bench.backends.clone(), claim.lease, tail),
@@ -103,11 +112,13 @@ impl Run {
             usage: None,
             pending: Vec::new(),
             first_token_ms: None,
+            asked: Instant::now(),
+            spoke: None,
             flushed: Instant::now(),
         };
         run.load(tail).await?;
-        let end = if cancelled {
-            End::Cancelled
+        let end = if let Some(at) = cancelled {
+            End::Cancelled { at }
         } else if let Some(failure) = exhausted {
             End::Failed(failure)
         } else {
@@ -128,6 +139,9 @@ impl Run {
             match self.bench.backends.generations.read(&generation, after, 1024 * 1024).await {
                 Ok(page) => {
                     for (position, entry) in &page.entries {
+                        if let Entry::Own(own) = entry {
+                            self.first_token_ms = own.first_token_ms;
+                        }
                         if let Err(error) = self.transcript.apply(*position, entry) {
                             // A log that nobody can read must not be written on; the restart rung voids it.
                             tracing::error!(%generation, %error, "log is broken; starting over");
@@ -180,6 +194,7 @@ impl Run {
             turns,
             so_far: self.transcript.text.clone(),
         };
+        self.asked = Instant::now();
         self.stream(model.answer(request)).await
     }
 
@@ -214,7 +229,10 @@ impl Run {
             let asked = tokio::select! {
                 biased;
                 () = stopped.cancelled() => return Ok(End::Released),
-                Some(_) = cancels.next() => true,
+                Some(hint) = cancels.next() => match hint.as_ref() {
+                    Hint::Cancel { at } => Some(*at),
+                    _ => None,
+                },
                 progress = self.writer.progress() => progress?,
                 renewed = async { renewing.as_mut().expect("guarded").await }, if renewing.is_some() => {
                     renewing = None;
@@ -222,23 +240,23 @@ impl Run {
                 }
                 step = steps.next(), if end.is_none() && room => {
                     end = self.step(step);
-                    false
+                    None
                 }
                 _ = renewal.tick(), if renewing.is_none() => {
                     let (generations, lease) = (Arc::clone(&backends.generations), Arc::clone(&lease));
                     renewing = Some(Box::pin(async move { generations.renew(&lease).await }));
-                    false
+                    None
                 }
                 _ = heartbeat.tick() => {
                     if self.flushed.elapsed() >= HEARTBEAT {
                         self.writer.heartbeat().await;
                     }
-                    false
+                    None
                 }
-                () = tokio::time::sleep_until(flush_at.unwrap_or_else(Instant::now)), if flush_at.is_some() => false,
+                () = tokio::time::sleep_until(flush_at.unwrap_or_else(Instant::now)), if flush_at.is_some() => None,
             };
-            if asked {
-                return Ok(End::Cancelled);
+            if let Some(at) = asked {
+                return Ok(End::Cancelled { at });
             }
         }
         Ok(end.unwrap_or(End::Released))
@@ -287,7 +305,15 @@ impl Run {
         self.transcript.text.truncate(keep);
         let (offset, reasoning_offset) = (self.transcript.text.len() as u64, self.transcript.reasoning.len() as u64);
         let worker = self.bench.node_id.to_string();
-        self.pending = vec![Entry::Own(Own { worker, rung, base, offset, reasoning_offset, attempt: self.attempt })];
+        self.pending = vec![Entry::Own(Own {
+            worker,
+            rung,
+            base,
+            offset,
+            reasoning_offset,
+            attempt: self.attempt,
+            first_token_ms: self.first_token_ms,
+        })];
         self.batch = Batch::behind(offset, reasoning_offset);
         if rung != Rung::Start {
             self.bench.metrics.takeover(rung.as_str());
@@ -295,7 +321,7 @@ impl Run {
     }
 
     fn token(&mut self, channel: Channel, token: &str) -> Option<End> {
-        self.first_token_ms.get_or_insert_with(|| Time::now().since_ms(self.message.created_at));
+        self.spoken();
         match channel {
             Channel::Text => self.transcript.text.push_str(token),
             Channel::Reasoning => self.transcript.reasoning.push_str(token),
@@ -309,13 +335,33 @@ impl Run {
         })
     }
 
+    fn spoken(&mut self) {
+        let now = Instant::now();
+        match &mut self.spoke {
+            Some((_, last)) => *last = now,
+            None => {
+                self.spoke = Some((now, now));
+                self.bench.metrics.model_began(self.message.model.as_deref().unwrap_or_default(), now - self.asked);
+                let first = self.first_token_ms.get_or_insert_with(|| Time::now().since_ms(self.message.created_at));
+                // This owner's first entry waits for its first token.
+                if let Some(Entry::Own(own)) = self.pending.first_mut() {
+                    own.first_token_ms = Some(*first);
+                }
+            }
+        }
+    }
+
     /// Writes the end, or gives the lease back.
     async fn close(mut self, end: End) -> Result<&'static str, Lost> {
         let (status, finish_reason, error) = match end {
             End::Released => return self.release().await,
             End::Finished { reason } => (Status::Completed, Some(reason), None),
             End::Failed(failure) => (Status::Failed, None, Some(failure)),
-            End::Cancelled => (Status::Cancelled, None, None),
+            // The steps were dropped on the way here, and the upstream's connection with them.
+            End::Cancelled { at } => {
+                self.cancelled(at);
+                (Status::Cancelled, None, None)
+            }
             End::Interrupted => (Status::Interrupted, None, None),
         };
         if status != Status::Interrupted {
@@ -336,8 +382,22 @@ impl Run {
         let message = self.final_message(&outcome);
         let position = self.writer.finish(&outcome, &message).await?;
         self.bench.metrics.generation_ended(status.as_str());
+        self.measure();
         self.announce(position, outcome).await;
         Ok(status.as_str())
+    }
+
+    fn cancelled(&self, at: Time) {
+        let spoken = self.spoke.is_some() || self.transcript.position > Position::START;
+        let phase = if spoken { CancelPhase::Streaming } else { CancelPhase::Waiting };
+        self.bench.metrics.cancelled(phase, Duration::from_millis(Time::now().since_ms(at)));
+    }
+
+    /// What the model took, in the words of those who compare models.
+    fn measure(&self) {
+        let (Some(usage), Some((first, last))) = (self.usage, self.spoke) else { return };
+        let model = self.message.model.as_deref().unwrap_or_default();
+        self.bench.metrics.model_ended(model, usage.input_tokens, usage.output_tokens, last - first);
     }
 
     async fn drain_batch(&mut self) -> Result<(), Lost> {
@@ -381,8 +441,13 @@ impl Run {
         let generation = self.writer.lease.generation().clone();
         let subject = Subject::Conversation(generation.conversation());
         let (backends, user) = (self.bench.backends, self.user);
-        let hint =
-            Hint::Entry { generation: generation.clone(), previous: self.writer.tail(), position, entry: Entry::Fin(outcome) };
+        let hint = Hint::Entry {
+            generation: generation.clone(),
+            previous: self.writer.tail(),
+            position,
+            entry: Entry::Fin(outcome),
+            stored_us: None,
+        };
         backends.backplane.publish(&subject, hint).await;
         let stopped = self.bench.drain.stopped().clone();
         self.bench.drain.spawn("terminal notice", async move {
@@ -402,11 +467,11 @@ impl Run {
     }
 }
 
-fn settle_renewal(renewed: Result<crate::backend::Renewed, Error>) -> Result<bool, Lost> {
+fn settle_renewal(renewed: Result<crate::backend::Renewed, Error>) -> Result<Option<Time>, Lost> {
     match renewed {
         Ok(renewed) => Ok(renewed.cancel),
         // Unless it is lost, the store is away: what is said meanwhile waits here, within its limit.
-        Err(error) => Lost::of(&error).map_or(Ok(false), Err),
+        Err(error) => Lost::of(&error).map_or(Ok(None), Err),
     }
 }
 

@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 
 use crate::backend::{Backends, Error, Hint, Lease, Subject};
 use crate::log::{Entry, Outcome};
-use crate::model::{Message, Position};
+use crate::model::{Message, Position, Time};
 
 /// Before a write whose outcome is unknown is repeated.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
@@ -34,7 +34,7 @@ impl Lost {
     }
 }
 
-type Write = BoxFuture<'static, Result<bool, Error>>;
+type Write = BoxFuture<'static, Result<Option<Time>, Error>>;
 
 pub(super) struct Writer {
     backends: Backends,
@@ -101,8 +101,8 @@ impl Writer {
         self.inflight = Some((count, Box::pin(write)));
     }
 
-    /// Waits for the write in flight, and publishes what it stored. Answers whether a cancel was asked. Cancel-safe.
-    pub(super) async fn progress(&mut self) -> Result<bool, Lost> {
+    /// Waits for the write in flight, and publishes what it stored. Answers when a cancel was asked, if it was. Cancel-safe.
+    pub(super) async fn progress(&mut self) -> Result<Option<Time>, Lost> {
         let Some((count, write)) = &mut self.inflight else { return std::future::pending().await };
         let count = *count;
         let outcome = write.await;
@@ -117,12 +117,12 @@ impl Writer {
             Err(Error::OutOfOrder { tail }) => {
                 self.compare(tail)?;
                 self.start();
-                Ok(false)
+                Ok(None)
             }
             Err(error) => {
                 self.back_off(&error)?;
                 self.start();
-                Ok(false)
+                Ok(None)
             }
         }
     }
@@ -151,9 +151,10 @@ impl Writer {
     async fn publish(&mut self, count: usize) {
         let subject = Subject::Conversation(self.lease.generation().conversation());
         let mut previous = self.position(self.stored);
+        let stored_us = Some(Time::now_us());
         for (position, entry) in self.written.get(self.stored..count).unwrap_or_default() {
             let generation = self.lease.generation().clone();
-            let hint = Hint::Entry { generation, previous, position: *position, entry: entry.clone() };
+            let hint = Hint::Entry { generation, previous, position: *position, entry: entry.clone(), stored_us };
             self.backends.backplane.publish(&subject, hint).await;
             previous = *position;
         }

@@ -7,6 +7,7 @@
 pub mod cluster;
 pub mod embedded;
 mod fold;
+mod measured;
 
 use std::sync::Arc;
 
@@ -14,6 +15,8 @@ use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
+
+pub use measured::measured;
 
 use crate::log::{Entry, Outcome};
 use crate::model::{
@@ -328,13 +331,14 @@ pub struct Claim {
     pub attempts_without_progress: u32,
     /// Milliseconds since the last delta, or since the submission.
     pub stalled_ms: u64,
-    pub cancel: bool,
+    /// When somebody asked to cancel, if anybody did.
+    pub cancel: Option<Time>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Renewed {
-    /// Somebody asked to cancel.
-    pub cancel: bool,
+    /// When somebody asked to cancel, if anybody did.
+    pub cancel: Option<Time>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -403,6 +407,9 @@ pub enum Hint {
         previous: Position,
         position: Position,
         entry: Entry,
+        /// When it was stored: microseconds since 1970, to measure what delivery takes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stored_us: Option<u64>,
     },
     /// Where a log ends: a heartbeat, and a nudge to read.
     Tail {
@@ -426,7 +433,11 @@ pub enum Hint {
         conversation: Conversation,
     },
     Work,
-    Cancel,
+    Cancel {
+        /// When it was asked.
+        #[serde(default = "Time::now")]
+        at: Time,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]

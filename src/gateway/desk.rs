@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
 use unicode_segmentation::UnicodeSegmentation;
 
 use super::error::Refusal;
@@ -13,6 +14,7 @@ use crate::backend::{
 use crate::drain::Drain;
 use crate::model::{Conversation, ConversationId, GenerationId, MessageId, ModelInfo, Options, Role, Time, UserId};
 use crate::protocol::ErrorCode;
+use crate::telemetry::{CancelPhase, Metrics};
 
 /// A title is the beginning of the first question, at most so many characters.
 const TITLE_CHARACTERS_MAX: usize = 60;
@@ -23,6 +25,7 @@ pub struct Desk {
     backends: Backends,
     drain: Drain,
     cluster: watch::Receiver<Arc<Cluster>>,
+    metrics: Metrics,
     prompt_bytes_max: usize,
 }
 
@@ -39,8 +42,14 @@ pub struct Asked {
 
 impl Desk {
     #[must_use]
-    pub fn new(backends: Backends, drain: Drain, cluster: watch::Receiver<Arc<Cluster>>, prompt_bytes_max: usize) -> Self {
-        Self { backends, drain, cluster, prompt_bytes_max }
+    pub fn new(
+        backends: Backends,
+        drain: Drain,
+        cluster: watch::Receiver<Arc<Cluster>>,
+        metrics: Metrics,
+        prompt_bytes_max: usize,
+    ) -> Self {
+        Self { backends, drain, cluster, metrics, prompt_bytes_max }
     }
 
     /// The models that workers offer now.
@@ -153,11 +162,15 @@ impl Desk {
         let generation = GenerationId::parse(generation).map_err(|_| Refusal::not_found())?;
         let conversation = generation.conversation();
         self.backends.store.conversation(user, &conversation).await?;
+        let (at, begun) = (Time::now(), Instant::now());
         match self.backends.generations.cancel(&generation).await? {
             Cancel::Requested => {
-                self.backends.backplane.publish(&Subject::Cancel(generation.clone()), Hint::Cancel).await;
+                self.backends.backplane.publish(&Subject::Cancel(generation.clone()), Hint::Cancel { at }).await;
             }
-            Cancel::Ended => self.announce_end(user, &generation).await?,
+            Cancel::Ended => {
+                self.metrics.cancelled(CancelPhase::Queued, begun.elapsed());
+                self.announce_end(user, &generation).await?;
+            }
             Cancel::AlreadyEnded(status) => {
                 let message = format!("this answer ended before, as {}", status.as_str());
                 return Err(Refusal { status: Some(status), ..Refusal::new(ErrorCode::Conflict, message) });

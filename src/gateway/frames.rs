@@ -31,7 +31,7 @@ pub fn delta(generation: &GenerationId, position: Position, entry: &Entry) -> Op
 #[must_use]
 pub fn of_step(generation: GenerationId, step: Step) -> Utf8Bytes {
     encode(&match step {
-        Step::Shared(frame) => return frame,
+        Step::Shared { frame, .. } => return frame,
         Step::Delta { position, channel, offset, text, replay } => {
             ServerFrame::Delta { generation, position, offset, text, channel, replay }
         }

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use axum::extract::ws::Utf8Bytes;
 use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::resume::{Cursor, Replica, Step};
 use super::topic;
 use crate::backend::{Backends, ConversationState, Error};
 use crate::drain::Drain;
 use crate::log::Transcript;
-use crate::model::{ConversationId, GenerationId, MessageId, Position, Status, UserId};
+use crate::model::{ConversationId, GenerationId, MessageId, Position, Status, Time, UserId};
 use crate::protocol::Generation;
 use crate::telemetry::Metrics;
 
@@ -41,6 +42,7 @@ pub(super) struct Topic {
     pub(super) conversation: ConversationId,
     state: Mutex<State>,
     asks: mpsc::Sender<Ask>,
+    metrics: Metrics,
 }
 
 #[derive(Debug, Default)]
@@ -49,6 +51,8 @@ pub(super) struct State {
     /// Generations in the order in which they appeared; only grows.
     pub(super) order: Vec<GenerationId>,
     pub(super) readers: Vec<Arc<Reader>>,
+    /// When these were asked on this node, until somebody gets their first token.
+    asked: HashMap<GenerationId, Instant>,
 }
 
 /// What a reader wants of the topic's task.
@@ -66,6 +70,7 @@ pub struct Reader {
     notify: Notify,
     events: Mutex<Events>,
     bytes_max: usize,
+    metrics: Metrics,
 }
 
 #[derive(Debug, Default)]
@@ -84,8 +89,8 @@ pub struct Event {
 
 impl Reader {
     #[must_use]
-    pub fn new(bytes_max: usize) -> Arc<Self> {
-        Arc::new(Self { notify: Notify::new(), events: Mutex::default(), bytes_max })
+    pub fn new(bytes_max: usize, metrics: Metrics) -> Arc<Self> {
+        Arc::new(Self { notify: Notify::new(), events: Mutex::default(), bytes_max, metrics })
     }
 
     /// Returns when there may be something to take.
@@ -100,11 +105,13 @@ impl Reader {
     /// Queues an event. Beyond its limit the reader has lost track, and hears so from then on.
     pub fn push(&self, event: Event) {
         let mut events = lock(&self.events);
-        events.bytes += event.frame.len();
-        if events.bytes > self.bytes_max {
+        if events.bytes + event.frame.len() > self.bytes_max {
             events.overflow = true;
+            self.metrics.outbox_changed(-signed(std::mem::take(&mut events.bytes)));
             events.queue.clear();
         } else if !events.overflow {
+            events.bytes += event.frame.len();
+            self.metrics.outbox_changed(signed(event.frame.len()));
             events.queue.push_back(event);
         }
         drop(events);
@@ -121,9 +128,22 @@ impl Reader {
             return Err(Overflow);
         }
         let event = if take { events.queue.pop_front() } else { None };
-        events.bytes -= event.as_ref().map_or(0, |event| event.frame.len());
+        let bytes = event.as_ref().map_or(0, |event| event.frame.len());
+        events.bytes -= bytes;
+        self.metrics.outbox_changed(-signed(bytes));
         Ok(event)
     }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let waiting = lock(&self.events).bytes;
+        self.metrics.outbox_changed(-signed(waiting));
+    }
+}
+
+fn signed(bytes: usize) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
 /// More events than a reader may have waiting.
@@ -187,10 +207,17 @@ impl Hub {
 
     /// The text so far of an open generation, for those who only look.
     pub async fn transcript(&self, user: &UserId, generation: &GenerationId) -> Result<Option<Transcript>, Error> {
-        let reader = Reader::new(0);
+        let reader = Reader::new(0, self.shared.metrics.clone());
         let subscription = self.attach(user, &generation.conversation(), &reader, &[]).await?;
         let state = subscription.topic.state();
         Ok(state.replicas.get(generation).map(|replica| replica.transcript().clone()))
+    }
+
+    /// A question was taken in at `at`: whoever of this node gets the first token of its answer first, measures what that took.
+    pub fn asked(&self, generation: &GenerationId, at: Instant) {
+        if let Some(topic) = lock(&self.shared.topics).get(&generation.conversation()) {
+            topic.state().asked.insert(generation.clone(), at);
+        }
     }
 
     fn topic(&self, conversation: &ConversationId, reader: &Arc<Reader>) -> Arc<Topic> {
@@ -200,7 +227,12 @@ impl Hub {
             return Arc::clone(topic);
         }
         let (asks, asked) = mpsc::channel(ASKS_MAX);
-        let topic = Arc::new(Topic { conversation: conversation.clone(), state: Mutex::default(), asks });
+        let topic = Arc::new(Topic {
+            conversation: conversation.clone(),
+            state: Mutex::default(),
+            asks,
+            metrics: self.shared.metrics.clone(),
+        });
         topic.state().readers.push(Arc::clone(reader));
         topics.insert(conversation.clone(), Arc::clone(&topic));
         self.shared.drain.spawn("topic", topic::run(Arc::clone(&self.shared), Arc::clone(&topic), asked));
@@ -326,7 +358,7 @@ impl Subscription {
 
     /// What to send next. New generations join only if `admit`, so that a sender hears `accepted` before the answer.
     pub fn next(&mut self, admit: bool) -> Option<(GenerationId, Step)> {
-        let state = self.topic.state();
+        let mut state = self.topic.state();
         if admit {
             for generation in state.order.get(self.seen..).unwrap_or_default() {
                 if self.only.as_ref().is_none_or(|only| only == generation) {
@@ -345,6 +377,9 @@ impl Subscription {
             if found.is_some() {
                 break;
             }
+        }
+        if let Some((generation, step)) = &found {
+            measure(&self.topic.metrics, &mut state.asked, generation, step);
         }
         drop(state);
         self.cursors.retain(|(_, cursor)| !cursor.is_finished());
@@ -365,6 +400,22 @@ impl Subscription {
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.cursors.is_empty()
+    }
+}
+
+/// A step is drawn when the socket has room, so this is when it is written.
+fn measure(metrics: &Metrics, asked: &mut HashMap<GenerationId, Instant>, generation: &GenerationId, step: &Step) {
+    match step {
+        Step::Shared { stored_us: Some(stored), .. } => {
+            metrics.delivered(Duration::from_micros(Time::now_us().saturating_sub(*stored)));
+        }
+        Step::Rewind { .. } => metrics.rewound(),
+        Step::Finished { .. } => drop(asked.remove(generation)),
+        _ => {}
+    }
+    let has_text = matches!(step, Step::Shared { .. } | Step::Delta { .. } | Step::Snapshot { .. });
+    if let Some(at) = Some(()).filter(|()| has_text).and_then(|()| asked.remove(generation)) {
+        metrics.first_token(at.elapsed());
     }
 }
 

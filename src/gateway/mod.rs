@@ -62,7 +62,7 @@ impl Gateway {
         drain: Drain,
         metrics: Metrics,
     ) -> Self {
-        let desk = Desk::new(backends.clone(), drain.clone(), cluster.clone(), config.prompt_bytes_max);
+        let desk = Desk::new(backends.clone(), drain.clone(), cluster.clone(), metrics.clone(), config.prompt_bytes_max);
         let hub = Hub::new(backends.clone(), drain.clone(), metrics.clone(), config.linger);
         Self {
             node_id: node_id.into(),

@@ -113,7 +113,7 @@ impl Outbox {
         let mut told = false;
         loop {
             self.news(sink).await?;
-            sink.flush().await?;
+            self.flush(sink).await?;
             tokio::select! {
                 biased;
                 () = stopped.cancelled() => return Err(End::Close(close::GOING_AWAY, "the node is stopping")),
@@ -133,6 +133,22 @@ impl Outbox {
                 },
                 _ = heartbeat.tick() => self.heartbeat(sink).await?,
                 _ = ping.tick() => sink.feed(Packet::Ping(axum::body::Bytes::new())).await?,
+            }
+        }
+    }
+
+    /// Writes out what was put together. A socket that doesn't take it at once belongs to a reader that lags.
+    async fn flush(&self, sink: &mut Sink) -> Result<(), End> {
+        let flushed = tokio::select! {
+            biased;
+            flushed = sink.flush() => Some(flushed),
+            () = std::future::ready(()) => None,
+        };
+        match flushed {
+            Some(flushed) => Ok(flushed?),
+            None => {
+                self.gateway.metrics.ws_lagging();
+                Ok(sink.flush().await?)
             }
         }
     }

@@ -44,6 +44,7 @@ struct Mark {
 struct Newest {
     previous: Position,
     frame: Utf8Bytes,
+    stored_us: Option<u64>,
 }
 
 /// What became of a hint.
@@ -78,7 +79,11 @@ pub struct Cursor {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
     /// A frame that is the same for every reader who is up to date, serialized once.
-    Shared(Utf8Bytes),
+    Shared {
+        frame: Utf8Bytes,
+        /// When its entry was stored, as the hint said: microseconds since 1970.
+        stored_us: Option<u64>,
+    },
     Delta {
         position: Position,
         channel: Channel,
@@ -226,6 +231,7 @@ impl Replica {
         previous: Position,
         position: Position,
         entry: &Entry,
+        stored_us: Option<u64>,
         frame: impl FnOnce(&GenerationId) -> Option<Utf8Bytes>,
     ) -> Result<Offered, Broken> {
         if position <= self.position() {
@@ -236,7 +242,7 @@ impl Replica {
         }
         self.absorb(position, entry)?;
         self.newest = match entry {
-            Entry::Delta(_) => frame(&self.generation).map(|frame| Newest { previous, frame }),
+            Entry::Delta(_) => frame(&self.generation).map(|frame| Newest { previous, frame, stored_us }),
             Entry::Own(_) | Entry::Fin(_) => None,
         };
         Ok(Offered::Applied)
@@ -376,7 +382,7 @@ impl Replica {
         cursor.position = mark.position;
         cursor.text = mark.text;
         cursor.reasoning = mark.reasoning;
-        Some(Step::Shared(newest.frame.clone()))
+        Some(Step::Shared { frame: newest.frame.clone(), stored_us: newest.stored_us })
     }
 
     /// The entries behind the reader as one delta a channel, up to [`REPLAY_BYTES_MAX`].

@@ -85,7 +85,7 @@ async fn serve(gateway: Gateway, user: UserId, locale: Option<String>, socket: W
     gateway.open.fetch_add(1, Ordering::Relaxed);
     let (sink, stream) = socket.split();
     let (orders, ordered) = mpsc::channel(ORDERS_MAX);
-    let reader = Reader::new(gateway.config.outbox_bytes_max);
+    let reader = Reader::new(gateway.config.outbox_bytes_max, gateway.metrics.clone());
     let sending = Arc::new(AtomicUsize::new(0));
     let welcome = ServerFrame::Welcome {
         connection: format!("con_{}", uuid::Uuid::now_v7().simple()),
@@ -258,9 +258,10 @@ impl Connection {
         submit: impl Future<Output = Result<Submitted, Refusal>>,
     ) -> bool {
         self.sending.fetch_add(1, Ordering::SeqCst);
+        let asked = Instant::now();
         let outcome = submit.await;
         let goes_on = match &outcome {
-            Ok(submitted) => self.accepted(request_id, submitted).await,
+            Ok(submitted) => self.accepted(request_id, submitted, asked).await,
             Err(refusal) => {
                 let conversation = conversation.filter(|_| refusal.code == ErrorCode::NotFound);
                 self.refuse(refusal.clone(), About { request_id: Some(request_id), conversation, ..About::default() }).await
@@ -271,7 +272,7 @@ impl Connection {
         goes_on
     }
 
-    async fn accepted(&mut self, request_id: String, submitted: &Submitted) -> bool {
+    async fn accepted(&mut self, request_id: String, submitted: &Submitted, asked: Instant) -> bool {
         let conversation = submitted.conversation.id.clone();
         let frame = ServerFrame::Accepted {
             request_id,
@@ -284,6 +285,7 @@ impl Connection {
             return false;
         }
         if self.followed.contains(&conversation) {
+            self.asked(submitted, asked);
             return true;
         }
         // A repeated request may be for an answer that has ended: its end is shown like any other's.
@@ -296,6 +298,7 @@ impl Connection {
         match self.gateway.hub.attach(&self.user, &conversation, &self.reader, &known).await {
             Ok(mut subscription) => {
                 subscription.caught_up();
+                self.asked(submitted, asked);
                 self.followed.insert(conversation);
                 self.order(Order::Follow(subscription)).await
             }
@@ -303,6 +306,13 @@ impl Connection {
                 let about = About { conversation: Some(conversation.to_string()), ..About::default() };
                 self.refuse(error.into(), about).await
             }
+        }
+    }
+
+    /// To measure how long the first token takes: a repeated question began earlier, so nobody knows.
+    fn asked(&self, submitted: &Submitted, at: Instant) {
+        if let Some(generation) = submitted.assistant_message.generation.as_ref().filter(|_| !submitted.repeated) {
+            self.gateway.hub.asked(generation, at);
         }
     }
 

@@ -9,6 +9,7 @@ use axum::extract::ws::Utf8Bytes;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Gateway;
@@ -28,7 +29,7 @@ struct Feed {
     stopped: CancellationToken,
 }
 
-/// The events of one answer behind `after`, with `first` before them.
+/// The events of one answer behind `after`, with `first` before them. `asked` is when its question came, if it just did.
 ///
 /// # Errors
 /// `not_found` when it isn't this user's.
@@ -38,11 +39,15 @@ pub async fn answer(
     generation: GenerationId,
     after: Option<Position>,
     first: Option<ServerFrame>,
+    asked: Option<Instant>,
 ) -> Result<Response, Refusal> {
-    let reader = Reader::new(gateway.config.outbox_bytes_max);
+    let reader = Reader::new(gateway.config.outbox_bytes_max, gateway.metrics.clone());
     let position = after.unwrap_or(Position::START);
     let have = Have { generation: generation.clone(), position, offset: None };
     let mut subscription = gateway.hub.attach(user, &generation.conversation(), &reader, &[have]).await?;
+    if let Some(at) = asked {
+        gateway.hub.asked(&generation, at);
+    }
     subscription.only(generation);
     if subscription.is_over() {
         return Err(Refusal::not_found());

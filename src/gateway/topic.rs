@@ -47,6 +47,8 @@ struct Watch {
     checks: usize,
     /// When it ended: its replica is put away after the linger time.
     ended: Option<Instant>,
+    /// When the last piece of text came.
+    spoke: Option<Instant>,
 }
 
 pub(super) async fn run(shared: Arc<Shared>, topic: Arc<Topic>, mut asks: mpsc::Receiver<Ask>) {
@@ -123,7 +125,7 @@ impl Task {
             }
         }
         drop(state);
-        let first = Watch { next: Instant::now() + CHECKS[0], checks: 0, ended: None };
+        let first = Watch { next: Instant::now() + CHECKS[0], checks: 0, ended: None, spoke: None };
         self.watches.entry(generation.clone()).or_insert(first);
     }
 
@@ -181,7 +183,12 @@ impl Task {
         if !ended {
             replica.set_progress(progress, ahead);
         }
-        Ok((replica.position(), ended))
+        let position = replica.position();
+        drop(state);
+        if let Some((_, entry)) = page.entries.last() {
+            self.spoke(generation, entry);
+        }
+        Ok((position, ended))
     }
 
     /// Fetches the final message. Where the log is gone and the message still open, its owner or the sweep will end it.
@@ -208,7 +215,9 @@ impl Task {
 
     async fn hint(&mut self, hint: &Hint) {
         match hint {
-            Hint::Entry { generation, previous, position, entry } => self.entry(generation, *previous, *position, entry).await,
+            Hint::Entry { generation, previous, position, entry, stored_us } => {
+                self.entry(generation, *previous, *position, entry, *stored_us).await;
+            }
             Hint::Tail { generation, position } => {
                 let held = self.topic.state().replicas.get(generation).map(|replica| (replica.position(), replica.has_ended()));
                 match held {
@@ -231,7 +240,7 @@ impl Task {
                 self.watches.clear();
             }
             Hint::Conversation { conversation } => self.version = self.version.max(conversation.version),
-            Hint::Work | Hint::Cancel => {}
+            Hint::Work | Hint::Cancel { .. } => {}
         }
     }
 
@@ -239,19 +248,29 @@ impl Task {
         self.topic.state().replicas.get(generation).is_some_and(Replica::is_finished)
     }
 
-    async fn entry(&mut self, generation: &GenerationId, previous: Position, position: Position, entry: &Entry) {
+    async fn entry(
+        &mut self,
+        generation: &GenerationId,
+        previous: Position,
+        position: Position,
+        entry: &Entry,
+        stored_us: Option<u64>,
+    ) {
         let offered = {
             let mut state = self.topic.state();
             let frame = |id: &GenerationId| frames::delta(id, position, entry);
             state.replicas.get_mut(generation).map(|replica| {
-                let offered = replica.offer(previous, position, entry, frame);
+                let offered = replica.offer(previous, position, entry, stored_us, frame);
                 (offered, replica.has_ended())
             })
         };
         match offered {
             None => self.refresh().await,
             Some((Ok(Offered::Known), _)) => {}
-            Some((Ok(Offered::Applied), false)) => self.topic.wake(),
+            Some((Ok(Offered::Applied), false)) => {
+                self.spoke(generation, entry);
+                self.topic.wake();
+            }
             // The end needs its message; a gap or a hint that can't be true needs the store.
             Some((offered, _)) => {
                 if matches!(offered, Ok(Offered::Gap)) {
@@ -259,6 +278,15 @@ impl Task {
                 }
                 self.load(generation).await;
             }
+        }
+    }
+
+    /// Measures the silence before a piece of text.
+    fn spoke(&mut self, generation: &GenerationId, entry: &Entry) {
+        if let (Entry::Delta(_), Some(watch)) = (entry, self.watches.get_mut(generation))
+            && let Some(before) = watch.spoke.replace(Instant::now())
+        {
+            self.shared.metrics.token_gap(before.elapsed());
         }
     }
 

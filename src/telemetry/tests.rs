@@ -15,6 +15,9 @@ fn full() -> Metrics {
     metrics.rate_limited("connection");
     metrics.first_token(took);
     metrics.delivered(took);
+    metrics.token_gap(took);
+    metrics.outbox_changed(30);
+    metrics.outbox_changed(-10);
     metrics.gap_filled();
     metrics.rewound();
     metrics.generation_started();
@@ -28,6 +31,8 @@ fn full() -> Metrics {
     metrics.fell_back("one", "two");
     metrics.circuit("one", Circuit::Open);
     metrics.upstream_request("openai", "a", "200");
+    metrics.model_began("a", took);
+    metrics.model_ended("a", 20, 4, took);
     metrics.store_call("append", took);
     metrics.store_failed();
     metrics.backplane_connected(true);
@@ -54,6 +59,8 @@ fn every_figure_has_its_documented_name() {
         "chatnode_delivery_seconds_count 1",
         "chatnode_cancel_seconds_count{phase=\"waiting\"} 1",
         "chatnode_takeovers_total{rung=\"prefill\"} 1",
+        "chatnode_token_gap_seconds_count 1",
+        "chatnode_outbox_bytes 20",
         "chatnode_gap_fills_total 1",
         "chatnode_rewinds_total 1",
         "chatnode_work_waiting{model=\"a\"} 2",
@@ -70,6 +77,10 @@ fn every_figure_has_its_documented_name() {
         "chatnode_backplane_dropped_total 3",
         concat!("chatnode_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
         "chatnode_draining 1",
+        "gen_ai_client_token_usage_sum{gen_ai_request_model=\"a\",gen_ai_token_type=\"input\"} 20.0",
+        "gen_ai_client_token_usage_sum{gen_ai_request_model=\"a\",gen_ai_token_type=\"output\"} 4.0",
+        "gen_ai_server_time_to_first_token_count{gen_ai_request_model=\"a\"} 1",
+        "gen_ai_server_time_per_output_token_sum{gen_ai_request_model=\"a\"} 0.001",
     ] {
         assert!(text.lines().any(|known| known == line), "{line} is missing in\n{text}");
     }

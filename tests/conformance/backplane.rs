@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chatnode::backend::{Backends, Hint, Hints, Progress, Subject};
 use chatnode::log::{Channel, Delta, Entry};
-use chatnode::model::{ConversationId, GenerationId, Position, UserId};
+use chatnode::model::{ConversationId, GenerationId, Position, Time, UserId};
 use futures_util::StreamExt;
 use tokio::time::Instant;
 
@@ -84,14 +84,20 @@ pub(crate) async fn all_hints_travel(backends: Backends) {
     let delta = Entry::Delta(Delta { channel: Channel::Reasoning, offset: 7, text: "ngẫm \0 nghĩ".into() });
     let position = Position { epoch: 1_700_000_000_001, seq: 3 };
     let hints = [
-        Hint::Entry { generation: generation.clone(), previous: Position::START, position, entry: delta },
+        Hint::Entry {
+            generation: generation.clone(),
+            previous: Position::START,
+            position,
+            entry: delta,
+            stored_us: Some(Time::now_us()),
+        },
         Hint::Tail { generation: generation.clone(), position },
         Hint::Progress { generation, progress: Progress::Recovering },
         Hint::Message { message: Box::new(message(&conversation.id, None, "hello")) },
         Hint::ConversationDeleted { conversation: conversation.clone() },
         Hint::Conversation { conversation },
         Hint::Work,
-        Hint::Cancel,
+        Hint::Cancel { at: Time::now() },
     ];
     for hint in hints {
         let subject = Subject::Conversation(ConversationId::generate());

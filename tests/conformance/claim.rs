@@ -96,7 +96,7 @@ pub(crate) async fn tells_what_to_do(backends: Backends) {
     assert_eq!(claim.message.parent, Some(asked.user_message.id));
     assert_eq!(claim.message.model.as_deref(), Some(MODEL));
     assert_eq!((claim.tail, claim.attempt, claim.attempts_without_progress), (Position::START, 1, 1));
-    assert!(!claim.cancel);
+    assert_eq!(claim.cancel, None);
     assert!(claim.lease.epoch() > 0);
     assert!(claim.stalled_ms < 60_000, "{}", claim.stalled_ms);
     // Readers see that it began.

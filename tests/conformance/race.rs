@@ -50,7 +50,8 @@ pub(crate) async fn claim_or_cancel(backends: Backends) {
         match (claim.expect("claim"), cancel.expect("cancel")) {
             (None, Cancel::Ended) => {}
             (Some(claim), Cancel::Requested) => {
-                let told = claim.cancel || backends.generations.renew(&claim.lease).await.expect("renew").cancel;
+                let told =
+                    claim.cancel.is_some() || backends.generations.renew(&claim.lease).await.expect("renew").cancel.is_some();
                 assert!(told, "round {round}");
                 let outcome = super::stage::outcome(Status::Cancelled, "");
                 let message = chatnode::model::Message { status: Status::Cancelled, ..claim.message };

@@ -131,6 +131,7 @@ pub(crate) fn own(claim: &Claim) -> Entry {
         offset: 0,
         reasoning_offset: 0,
         attempt: claim.attempt,
+        first_token_ms: None,
     })
 }
 
@@ -198,7 +199,7 @@ impl Writer {
         for _ in entries {
             self.tail = self.tail.next(self.claim.lease.epoch());
         }
-        Ok(renewed.cancel)
+        Ok(renewed.cancel.is_some())
     }
 
     pub(crate) async fn finish(&self, status: Status) -> Result<()> {

@@ -51,6 +51,11 @@ impl Rest {
         body
     }
 
+    /// What isn't JSON.
+    pub(crate) async fn text(&self, path: &str) -> String {
+        self.request(Method::GET, path).send().await.expect("an answer").text().await.expect("a text")
+    }
+
     /// A new conversation's id.
     pub(crate) async fn conversation(&self) -> String {
         let (status, body) = self.post("/api/conversations", &serde_json::json!({})).await;

@@ -12,10 +12,11 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use chatnode::backend::Backends;
 use chatnode::backend::cluster::{self, Dropped, Options, Retention};
+use chatnode::backend::{Backends, measured};
 use chatnode::config::Secret;
 use chatnode::drain::Drain;
+use chatnode::telemetry::Metrics;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
@@ -313,6 +314,8 @@ pub(crate) struct World {
     pub(crate) drain: Drain,
     pub(crate) prefix: String,
     pub(crate) dropped: Dropped,
+    /// What an operator would see of it.
+    pub(crate) metrics: Metrics,
 }
 
 impl World {
@@ -334,7 +337,8 @@ impl World {
     }
 
     async fn start(redis_url: &str, nats_url: &str, lease: Duration, prefix: &str, retention: Retention) -> Self {
-        let (drain, dropped) = (Drain::new(), Dropped::default());
+        let (drain, metrics) = (Drain::new(), Metrics::new());
+        let dropped = Dropped::told_to(metrics.clone());
         let options = Options {
             redis_url: Secret::new(redis_url),
             nats_url: Secret::new(nats_url),
@@ -346,7 +350,7 @@ impl World {
             dropped: dropped.clone(),
         };
         let backends = cluster::open(options).await.expect("options that can be meant");
-        Self { backends, drain, prefix: prefix.to_owned(), dropped }
+        Self { backends: measured(backends, &metrics), drain, prefix: prefix.to_owned(), dropped, metrics }
     }
 
     /// Waits until both links are up.

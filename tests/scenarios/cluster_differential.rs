@@ -238,7 +238,7 @@ async fn claim(side: &mut Side, both: bool) -> String {
         shown_message(&claim.message),
         claim.attempt,
         claim.attempts_without_progress,
-        claim.cancel
+        claim.cancel.is_some()
     );
     let page = side.backends.generations.read(&generation, Position::START, usize::MAX).await.expect("read");
     let said = stage::fold(&page.entries).text.len() as u64;

@@ -11,6 +11,7 @@ use futures_util::StreamExt;
 use tokio::time::Instant;
 
 use crate::conformance::stage::{PATIENCE, ask, eventually};
+use crate::harness::figure;
 use crate::harness::servers::{Programs, World, nats_url, redis_url, shared};
 
 const LEASE: Duration = Duration::from_secs(10);
@@ -45,6 +46,7 @@ async fn subscriptions_survive_a_restart() {
     }
     assert!(began.elapsed() < Duration::from_secs(5), "publishing waited for nobody");
     assert!(one.dropped.unsent() >= 20_000);
+    assert!(figure(&one.metrics.encode(), "chatnode_backplane_dropped_total") >= 20_000.0);
     // The store does not care, and a subscription made meanwhile begins when it can.
     ask(&one.backends, &UserId::generate(), "without nats").await;
     let mut during = two.backends.backplane.subscribe(&subject).await;

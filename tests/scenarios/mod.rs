@@ -13,6 +13,7 @@ mod config;
 mod documents;
 mod examples;
 mod golden;
+mod metrics;
 mod process;
 mod providers;
 mod providers_catalog;

@@ -8,8 +8,10 @@ use chatnode::config::Roles;
 use chatnode::model::Status;
 use chatnode::protocol::ServerFrame;
 use serde_json::json;
+use tokio::time::Instant;
 
 use crate::harness::client::{Socket, Tab};
+use crate::harness::figure;
 use crate::harness::node::{LEASE, Node, config, world};
 use crate::harness::rest::Rest;
 
@@ -26,9 +28,11 @@ async fn a_dead_worker_is_replaced_and_its_readers_get_the_exact_text() {
     let first = Node::with(worker.clone(), &world).await;
     let gateway = Node::with(gateway, &world).await;
     let mut socket = Socket::open(gateway.address).await;
+    let asked = Instant::now();
     let (_, answer) = socket.ask(json!({"content": LONG})).await;
     let generation = answer.generation.expect("a generation");
     socket.bytes(&generation, 100).await;
+    let begun = asked.elapsed();
     first.kill();
     worker.node_id = "second".to_owned();
     let _second = Node::with(worker, &world).await;
@@ -38,6 +42,11 @@ async fn a_dead_worker_is_replaced_and_its_readers_get_the_exact_text() {
     assert_eq!(socket.finished(&generation).await.status, Status::Completed);
     assert_eq!(socket.tab.copies[&generation].text, socket.tab.expected(&generation));
     assert!(socket.tab.copies[&generation].position.epoch > 1, "somebody else finished it");
+    let finished = socket.finished(&generation).await;
+    let timing = finished.message.timing.expect("a timing");
+    assert!(u128::from(timing.first_token_ms) <= begun.as_millis() + 1, "{timing:?}: the first token was the first owner's");
+    let metrics = Rest::of(&socket.tab, gateway.address).text("/metrics").await;
+    assert!(figure(&metrics, "chatnode_token_gap_seconds_sum") >= 0.4, "the wait for the second owner is a gap");
 }
 
 /// Who dies while the model thinks leaves reasoning and no text: the next owner's thoughts replace it.
@@ -64,6 +73,8 @@ async fn a_worker_that_dies_thinking_leaves_no_thought_twice() {
     let copy = &socket.tab.copies[&generation];
     assert_eq!(copy.reasoning, demo::reasoning(&generation, prompt));
     assert_eq!(copy.text, socket.tab.expected(&generation));
+    let metrics = Rest::of(&socket.tab, gateway.address).text("/metrics").await;
+    assert!(figure(&metrics, "chatnode_rewinds_total") >= 1.0, "the thoughts were taken back");
 }
 
 #[tokio::test]

@@ -12,13 +12,17 @@ use tokio_util::sync::CancellationToken;
 
 use super::keys::{self, model_token};
 use crate::backend::{Backplane, Hint, Hints, Subject};
+use crate::telemetry::Metrics;
 
 /// Bytes of one message, both ways; NATS itself refuses more than 1 MiB unless told otherwise.
 pub(super) const MESSAGE_BYTES_MAX: usize = 512 * 1024;
 
 /// Hints that did not travel, for whoever counts.
 #[derive(Clone, Debug, Default)]
-pub struct Dropped(Arc<Counts>);
+pub struct Dropped {
+    counts: Arc<Counts>,
+    metrics: Metrics,
+}
 
 #[derive(Debug, Default)]
 struct Counts {
@@ -29,32 +33,43 @@ struct Counts {
 }
 
 impl Dropped {
+    /// Counts for operators too.
+    #[must_use]
+    pub fn told_to(metrics: Metrics) -> Self {
+        Self { counts: Arc::default(), metrics }
+    }
+
     /// Not sent: the link was down, or too much was waiting for it.
     #[must_use]
     pub fn unsent(&self) -> u64 {
-        self.0.unsent.load(Ordering::Relaxed)
+        self.counts.unsent.load(Ordering::Relaxed)
     }
 
     /// Not sent: more than half a MiB.
     #[must_use]
     pub fn too_large(&self) -> u64 {
-        self.0.too_large.load(Ordering::Relaxed)
+        self.counts.too_large.load(Ordering::Relaxed)
     }
 
     /// Came in and could not be read.
     #[must_use]
     pub fn garbage(&self) -> u64 {
-        self.0.garbage.load(Ordering::Relaxed)
+        self.counts.garbage.load(Ordering::Relaxed)
     }
 
     /// Times that a subscription was not taken from fast enough.
     #[must_use]
     pub fn slow(&self) -> u64 {
-        self.0.slow.load(Ordering::Relaxed)
+        self.counts.slow.load(Ordering::Relaxed)
     }
 
     pub(super) fn count_slow(&self) {
-        self.0.slow.fetch_add(1, Ordering::Relaxed);
+        self.count(|counts| &counts.slow);
+    }
+
+    fn count(&self, which: impl FnOnce(&Counts) -> &AtomicU64) {
+        which(&self.counts).fetch_add(1, Ordering::Relaxed);
+        self.metrics.backplane_dropped(1);
     }
 }
 
@@ -87,17 +102,17 @@ impl Backplane for Nats {
     async fn publish(&self, subject: &Subject, hint: Hint) {
         if self.client.connection_state() != State::Connected {
             // What waited would come late, and keep newer hints from coming in time.
-            self.dropped.0.unsent.fetch_add(1, Ordering::Relaxed);
+            self.dropped.count(|counts| &counts.unsent);
             return;
         }
         let Some(payload) = encode(&hint, MESSAGE_BYTES_MAX.min(self.client.max_payload())) else {
-            self.dropped.0.too_large.fetch_add(1, Ordering::Relaxed);
+            self.dropped.count(|counts| &counts.too_large);
             return;
         };
         // Ready at once unless the queue to the socket is full; then this hint is dropped rather than waited for.
         let sent = tokio::task::coop::unconstrained(self.client.publish(self.name(subject), payload.into()));
         if !matches!(sent.now_or_never(), Some(Ok(()))) {
-            self.dropped.0.unsent.fetch_add(1, Ordering::Relaxed);
+            self.dropped.count(|counts| &counts.unsent);
         }
     }
 
@@ -125,7 +140,7 @@ impl Backplane for Nats {
             .filter_map(move |message| {
                 let hint = decode(&message.payload);
                 if hint.is_none() {
-                    dropped.0.garbage.fetch_add(1, Ordering::Relaxed);
+                    dropped.count(|counts| &counts.garbage);
                     tracing::warn!(bytes = message.payload.len(), "dropped a backplane message that is none of ours");
                 }
                 std::future::ready(hint.map(Arc::new))
@@ -170,7 +185,7 @@ mod tests {
         let position = Position { epoch: 7, seq: 3 };
         let text = "x".repeat(MESSAGE_BYTES_MAX);
         let entry = Entry::Delta(Delta { channel: Channel::Text, offset: 0, text });
-        let hint = Hint::Entry { generation: generation.clone(), previous: Position::START, position, entry };
+        let hint = Hint::Entry { generation: generation.clone(), previous: Position::START, position, entry, stored_us: None };
         let payload = encode(&hint, MESSAGE_BYTES_MAX).unwrap();
         assert_eq!(decode(&payload), Some(Hint::Tail { generation, position }));
     }

@@ -147,7 +147,7 @@ fn taken(generation: &GenerationId, nonce: String, mut answer: Answer) -> Result
     let attempt = answer.number().ok_or_else(broken)?;
     let attempts_without_progress = answer.number().ok_or_else(broken)?;
     let stalled_ms = answer.number().ok_or_else(broken)?;
-    let cancel = answer.word() == "1";
+    let cancel = answer.number().map(Time);
     let user = keys::long_user(&answer.word()).ok_or_else(broken)?;
     let message = record::message(&generation.conversation(), &answer.word(), &answer.word())?;
     let lease = Lease::new(generation.clone(), epoch, nonce);

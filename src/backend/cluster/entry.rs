@@ -27,6 +27,8 @@ struct OwnRest {
     b: Position,
     r: u64,
     a: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    f: Option<u64>,
 }
 
 /// Head and body of an entry.
@@ -37,7 +39,8 @@ pub(super) fn encode(entry: &Entry) -> (u64, String) {
             (delta.offset << 2 | kind, delta.text.clone())
         }
         Entry::Own(own) => {
-            let rest = OwnRest { w: own.worker.clone(), m: own.rung, b: own.base, r: own.reasoning_offset, a: own.attempt };
+            let Own { worker, rung, base, reasoning_offset, attempt, first_token_ms, .. } = own.clone();
+            let rest = OwnRest { w: worker, m: rung, b: base, r: reasoning_offset, a: attempt, f: first_token_ms };
             (own.offset << 2 | OWN, serde_json::to_string(&rest).expect("plain fields become JSON"))
         }
         Entry::Fin(outcome) => (outcome.length << 2 | FIN, serde_json::to_string(outcome).expect("plain fields become JSON")),
@@ -60,8 +63,8 @@ pub(super) fn decode(position: Position, fields: &[String]) -> Result<Entry> {
         REASONING => Entry::Delta(Delta { channel: Channel::Reasoning, offset, text: body.clone() }),
         OWN => {
             let rest: OwnRest = serde_json::from_str(body).map_err(|_| corrupt("has no readable owner"))?;
-            let OwnRest { w: worker, m: rung, b: base, r: reasoning_offset, a: attempt } = rest;
-            Entry::Own(Own { worker, rung, base, offset, reasoning_offset, attempt })
+            let OwnRest { w: worker, m: rung, b: base, r: reasoning_offset, a: attempt, f: first_token_ms } = rest;
+            Entry::Own(Own { worker, rung, base, offset, reasoning_offset, attempt, first_token_ms })
         }
         _ => Entry::Fin(serde_json::from_str(body).map_err(|_| corrupt("has no readable outcome"))?),
     })
@@ -96,6 +99,7 @@ mod tests {
             offset: 1 << 40,
             reasoning_offset: 3,
             attempt: 2,
+            first_token_ms: Some(40),
         };
         let entries = [
             Entry::Own(own),

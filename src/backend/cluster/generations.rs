@@ -12,7 +12,7 @@ use super::steps::{Answer, Step};
 use super::store::described;
 use crate::backend::{Cancel, Claim, Error, Generations, Lease, LogPage, Phase, Renewed, Result, Submission, Submitted};
 use crate::log::{Entry, Outcome};
-use crate::model::{GenerationId, Message, Position, Status};
+use crate::model::{GenerationId, Message, Position, Status, Time};
 
 /// What an entry weighs beside its text, as [`Entry::weight`] counts a delta.
 const ENTRY_WEIGHT: usize = 32;
@@ -183,9 +183,9 @@ fn written(answer: &mut Answer) -> Result<Renewed> {
     let word = answer.word();
     told(&word, answer)?;
     if word == "DONE" {
-        return Ok(Renewed { cancel: false });
+        return Ok(Renewed { cancel: None });
     }
-    Ok(Renewed { cancel: answer.word() == "1" })
+    Ok(Renewed { cancel: answer.number().map(Time) })
 }
 
 fn told(word: &str, answer: &mut Answer) -> Result<()> {

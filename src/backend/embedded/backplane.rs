@@ -74,7 +74,7 @@ impl Drop for Left {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::UserId;
+    use crate::model::{Time, UserId};
 
     fn known(local: &Local) -> usize {
         local.subjects.lock().expect("lock").len()
@@ -101,7 +101,7 @@ mod tests {
         let subject = Subject::User(UserId::generate());
         let mut hints = local.subscribe(&subject).await;
         for _ in 0..2 * HINTS_KEPT {
-            local.publish(&subject, Hint::Cancel).await;
+            local.publish(&subject, Hint::Cancel { at: Time::now() }).await;
         }
         local.publish(&subject, Hint::Work).await;
         let mut heard = 0;

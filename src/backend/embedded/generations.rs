@@ -102,7 +102,7 @@ pub(super) struct State {
     pub(super) message: i64,
     pub(super) ended: bool,
     pub(super) status: Status,
-    pub(super) cancel: bool,
+    pub(super) cancel: Option<Time>,
     pub(super) epoch: u64,
     pub(super) tail: Position,
     leased: bool,
@@ -127,7 +127,7 @@ pub(super) fn find(db: &Connection, generation: &GenerationId) -> Result<Option<
         message: row.get(2)?,
         ended: row.get(3)?,
         status: status_of(row.get(4)?)?,
-        cancel: row.get(5)?,
+        cancel: asked(row.get(5)?),
         epoch: unsigned(row.get(6)?),
         tail: Position { epoch: unsigned(row.get(7)?), seq: unsigned(row.get(8)?) },
         leased: row.get(9)?,
@@ -253,7 +253,7 @@ fn take(db: &Connection, n: i64, worker: &str, now: Time, until: Time) -> Result
         attempt,
         attempts_without_progress: dry,
         stalled_ms: now.since_ms(Time(unsigned(row.get(9)?))),
-        cancel: row.get(10)?,
+        cancel: asked(row.get(10)?),
     })
 }
 
@@ -289,8 +289,14 @@ fn cancel(db: &Connection, generation: &GenerationId) -> Result<Cancel> {
         end_unowned(db, &state, &outcome)?;
         return Ok(Cancel::Ended);
     }
-    db.prepare_cached("UPDATE generations SET cancel = 1 WHERE n = ?1")?.execute([state.n])?;
+    let sql = "UPDATE generations SET cancel = ?2 WHERE n = ?1 AND cancel = 0";
+    db.prepare_cached(sql)?.execute([state.n, signed(Time::now().0)])?;
     Ok(Cancel::Requested)
+}
+
+/// When a cancel was asked, as it is stored: 0 when it was not.
+fn asked(at: i64) -> Option<Time> {
+    (at != 0).then(|| Time(unsigned(at)))
 }
 
 /// The number of a generation's place in the queue of its model: how many wait before it.

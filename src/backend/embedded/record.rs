@@ -257,7 +257,15 @@ mod tests {
     #[test]
     fn rare_entries_come_back() {
         let base = Position { epoch: 7, seq: 8 };
-        let own = Own { worker: "w".into(), rung: Rung::Restart, base, offset: 1, reasoning_offset: 2, attempt: 3 };
+        let own = Own {
+            worker: "w".into(),
+            rung: Rung::Restart,
+            base,
+            offset: 1,
+            reasoning_offset: 2,
+            attempt: 3,
+            first_token_ms: Some(9),
+        };
         let failure = Failure { code: "upstream_error".into(), message: "x".into() };
         let outcome = Outcome {
             status: Status::Failed,

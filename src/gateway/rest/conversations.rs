@@ -101,7 +101,7 @@ pub(super) async fn remove(
     let state = gateway.backends.store.conversation(&user, &id).await?;
     gateway.backends.store.delete(&user, &id).await?;
     for open in &state.open {
-        gateway.backends.backplane.publish(&Subject::Cancel(open.generation.clone()), Hint::Cancel).await;
+        gateway.backends.backplane.publish(&Subject::Cancel(open.generation.clone()), Hint::Cancel { at: Time::now() }).await;
     }
     let hint = Hint::ConversationDeleted { conversation: state.conversation };
     gateway.backends.backplane.publish(&Subject::Conversation(id), hint.clone()).await;

@@ -34,7 +34,7 @@ pub(super) async fn events(
     let last = headers.get("last-event-id").and_then(|last| last.to_str().ok()).filter(|last| !last.is_empty());
     let after = last.or(query.after.as_deref()).map(str::parse::<Position>).transpose();
     let after = after.map_err(|_| Refusal::bad("a position is written `<epoch>-<seq>`"))?;
-    sse::answer(&gateway, &user, generation, after, None).await
+    sse::answer(&gateway, &user, generation, after, None, None).await
 }
 
 /// Stops an answer.

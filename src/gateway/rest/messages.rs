@@ -5,6 +5,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::Deserialize;
+use tokio::time::Instant;
 
 use super::{Body, Path, Query, conversation_id, limit};
 use crate::backend::{PathEnd, PathItem, PathQuery};
@@ -96,6 +97,7 @@ pub(super) async fn post(
         parent: body.parent,
         options: body.options,
     };
+    let begun = Instant::now();
     let submitted = gateway.desk.send(&user, asked).await?;
     let accepts = headers.get_all(header::ACCEPT).iter().filter_map(|accept| accept.to_str().ok());
     let streams = accepts.flat_map(|accept| accept.split(',')).any(|kind| kind.trim().starts_with("text/event-stream"));
@@ -107,7 +109,8 @@ pub(super) async fn post(
                 user_message: submitted.user_message,
                 assistant_message: submitted.assistant_message,
             };
-            sse::answer(&gateway, &user, generation, None, Some(accepted)).await
+            let asked = Some(begun).filter(|_| !submitted.repeated);
+            sse::answer(&gateway, &user, generation, None, Some(accepted), asked).await
         }
         None => {
             let posted = Posted { user_message: submitted.user_message, assistant_message: submitted.assistant_message };

@@ -61,7 +61,7 @@ fn write(events: &[Event]) -> TrueLog {
                 let base = if restart { Position::START } else { transcript.position };
                 let rung = if restart { Rung::Restart } else { Rung::Prefill };
                 let (offset, reasoning_offset) = (offset as u64, reasoning as u64);
-                Entry::Own(Own { worker: "w".to_owned(), rung, base, offset, reasoning_offset, attempt: 2 })
+                Entry::Own(Own { worker: "w".to_owned(), rung, base, offset, reasoning_offset, attempt: 2, first_token_ms: None })
             }
         };
         put(&mut transcript, epoch, entry);
@@ -119,7 +119,7 @@ impl Client {
             )
         };
         match step {
-            Step::Shared(frame) => {
+            Step::Shared { frame, .. } => {
                 let (position, channel, offset, text) = shared(&frame);
                 self.delta(position, channel, offset, &text);
             }
@@ -188,7 +188,8 @@ impl World<'_> {
         let Some((position, entry)) = self.log.entries.get(index) else { return };
         let previous = index.checked_sub(1).map_or(Position::START, |before| self.log.entries[before].0);
         let frame = |id: &GenerationId| super::super::frames::delta(id, *position, entry);
-        let offered = self.replica.offer(previous, *position, entry, frame).expect("a hint of a true log fits or is dropped");
+        let offered =
+            self.replica.offer(previous, *position, entry, None, frame).expect("a hint of a true log fits or is dropped");
         if offered == Offered::Gap || self.replica.has_ended() {
             self.read();
         }
@@ -283,9 +284,9 @@ fn a_reader_that_is_behind_gets_one_delta_and_one_that_is_not_gets_the_shared_fr
     quick.caught_up();
     slow.caught_up();
     world.hint(0);
-    assert!(matches!(world.replica.next(&mut quick), Some(Step::Shared(_))));
+    assert!(matches!(world.replica.next(&mut quick), Some(Step::Shared { .. })));
     world.hint(1);
-    assert!(matches!(world.replica.next(&mut quick), Some(Step::Shared(_))));
+    assert!(matches!(world.replica.next(&mut quick), Some(Step::Shared { .. })));
     let Some(Step::Delta { text, .. }) = world.replica.next(&mut slow) else { panic!("one delta") };
     assert_eq!(text, "một hai");
 }

@@ -13,12 +13,12 @@ if not state[1] or redis.call('EXISTS', LOG) == 0 then
   return {'NOW', '', describe()}
 end
 if state[3] ~= '0' then
-  redis.call('HSET', STATE, 'k', '1')
+  redis.call('HSETNX', STATE, 'k', whole(now_ms()))
   return {'ASKED'}
 end
 local position = whole(math.max(tonumber(state[2]) + 1, now_ms())) .. '-0'
 redis.call('XADD', LOG, 'NOMKSTREAM', position, '1', ARGV[2], 't', ARGV[3])
-redis.call('HSET', STATE, 's', 'f', 't', position, 'k', '1')
+redis.call('HSET', STATE, 's', 'f', 't', position, 'k', whole(now_ms()))
 close(generation, 'x', nil)
 redis.call('PEXPIRE', STATE, ARGV[4])
 redis.call('PEXPIRE', LOG, ARGV[4])
