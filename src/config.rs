@@ -143,7 +143,7 @@ impl Roles {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Deployment {
     Embedded(DataDir),
-    Cluster { redis_url: Secret, nats_url: Secret, prefix: String },
+    Cluster { redis_url: Secret, nats_url: Secret, prefix: String, events_stream: Option<String> },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,8 +2,9 @@
 //!
 //! The map:
 //! - [`model`] and [`log`] are the nouns: ids, messages, and the append-only log of one answer. No IO.
+//! - [`event`] is what programs outside hear of what happens.
 //! - [`protocol`] is the wire contract with browsers and programs.
-//! - [`backend`] is what we need from storage and from other nodes: three traits, an embedded and a cluster world.
+//! - [`backend`] is what we need from storage and from other nodes: four traits, an embedded and a cluster world.
 //! - [`gateway`] serves people, [`ai`] runs models; they meet only through the backend.
 //! - [`status`] shows a terminal what a gateway tells about all of them; [`bench`] measures them from outside, by the [`stamp`]s
 //!   that the demonstration model puts into its tokens.
@@ -14,6 +15,7 @@ pub mod backend;
 pub mod bench;
 pub mod config;
 pub mod drain;
+pub mod event;
 pub mod gateway;
 pub mod log;
 pub mod model;

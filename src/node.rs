@@ -97,11 +97,12 @@ impl Signals {
 async fn open(config: &Config, drain: &Drain, metrics: &Metrics) -> Result<Backends, Error> {
     match &config.deployment {
         Deployment::Embedded(data_dir) => Ok(embedded::open(&embedded::Options::new(data_dir.clone(), config.ai.lease), drain)?),
-        Deployment::Cluster { redis_url, nats_url, prefix } => {
+        Deployment::Cluster { redis_url, nats_url, prefix, events_stream } => {
             let options = cluster::Options {
                 redis_url: redis_url.clone(),
                 nats_url: nats_url.clone(),
                 prefix: prefix.clone(),
+                events_stream: events_stream.clone(),
                 lease: config.ai.lease,
                 node_id: config.node_id.clone(),
                 retention: cluster::Retention::default(),

@@ -2,6 +2,7 @@
 
 pub mod batch;
 pub mod context;
+mod pace;
 mod prompt;
 pub mod provider;
 mod run;

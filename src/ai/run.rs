@@ -7,6 +7,7 @@ use futures_util::StreamExt;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::batch::Batch;
+use super::pace::Pace;
 use super::prompt;
 use super::provider::catalog::Catalog;
 use super::provider::{Model, Request, Step, Steps};
@@ -14,6 +15,7 @@ use super::writer::{Lost, Writer};
 use crate::backend::{Backends, Claim, Error, Hint, Progress, Subject};
 use crate::config::AiConfig;
 use crate::drain::Drain;
+use crate::event::{self, Answer, Happened};
 use crate::log::{Channel, Entry, Outcome, Own, Rung, Transcript};
 use crate::model::{Failure, Message, Position, Status, Time, Usage, UserId};
 use crate::telemetry::{CancelPhase, Metrics};
@@ -68,9 +70,7 @@ struct Run {
     /// What goes before the next tokens: this owner's first entry.
     pending: Vec<Entry>,
     first_token_ms: Option<u64>,
-    /// When the model was asked, and when its first and last token came.
-    asked: Instant,
-    spoke: Option<(Instant, Instant)>,
+    pace: Pace,
     flushed: Instant,
 }
 
@@ -112,10 +112,10 @@ impl Run {
             usage: None,
             pending: Vec::new(),
             first_token_ms: None,
-            asked: Instant::now(),
-            spoke: None,
+            pace: Pace::asked(),
             flushed: Instant::now(),
         };
+        run.tell_owner();
         run.load(tail).await?;
         let end = if let Some(at) = cancelled {
             End::Cancelled { at }
@@ -128,6 +128,19 @@ impl Run {
             }
         };
         run.close(end).await
+    }
+
+    fn tell_owner(&self) {
+        match (Answer::of(&self.message), self.attempt) {
+            (Some(answer), 1) => self.happened(Happened::Started(answer)),
+            (Some(answer), attempt) => self.happened(Happened::TakenOver { answer, attempt }),
+            (None, _) => {}
+        }
+    }
+
+    /// For programs outside.
+    fn happened(&self, what: Happened) {
+        self.bench.backends.events.tell(&self.user, &self.message.conversation, what);
     }
 
     /// Reads what earlier owners wrote.
@@ -194,7 +207,7 @@ impl Run {
             turns,
             so_far: self.transcript.text.clone(),
         };
-        self.asked = Instant::now();
+        self.pace = Pace::asked();
         self.stream(model.answer(request)).await
     }
 
@@ -336,18 +349,12 @@ impl Run {
     }
 
     fn spoken(&mut self) {
-        let now = Instant::now();
-        match &mut self.spoke {
-            Some((_, last)) => *last = now,
-            None => {
-                self.spoke = Some((now, now));
-                self.bench.metrics.model_began(self.message.model.as_deref().unwrap_or_default(), now - self.asked);
-                let first = self.first_token_ms.get_or_insert_with(|| Time::now().since_ms(self.message.created_at));
-                // This owner's first entry waits for its first token.
-                if let Some(Entry::Own(own)) = self.pending.first_mut() {
-                    own.first_token_ms = Some(*first);
-                }
-            }
+        let Some(took) = self.pace.token() else { return };
+        self.bench.metrics.model_began(self.message.model.as_deref().unwrap_or_default(), took);
+        let first = self.first_token_ms.get_or_insert_with(|| Time::now().since_ms(self.message.created_at));
+        // This owner's first entry waits for its first token.
+        if let Some(Entry::Own(own)) = self.pending.first_mut() {
+            own.first_token_ms = Some(*first);
         }
     }
 
@@ -382,22 +389,18 @@ impl Run {
         let message = self.final_message(&outcome);
         let position = self.writer.finish(&outcome, &message).await?;
         self.bench.metrics.generation_ended(status.as_str());
-        self.measure();
+        if let Some(answer) = Answer::of(&message) {
+            self.happened(Happened::Ended { answer, end: event::End::of_message(&message) });
+        }
+        self.pace.report(&self.bench.metrics, self.message.model.as_deref().unwrap_or_default(), self.usage);
         self.announce(position, outcome).await;
         Ok(status.as_str())
     }
 
     fn cancelled(&self, at: Time) {
-        let spoken = self.spoke.is_some() || self.transcript.position > Position::START;
+        let spoken = self.pace.has_spoken() || self.transcript.position > Position::START;
         let phase = if spoken { CancelPhase::Streaming } else { CancelPhase::Waiting };
         self.bench.metrics.cancelled(phase, Duration::from_millis(Time::now().since_ms(at)));
-    }
-
-    /// What the model took, in the words of those who compare models.
-    fn measure(&self) {
-        let (Some(usage), Some((first, last))) = (self.usage, self.spoke) else { return };
-        let model = self.message.model.as_deref().unwrap_or_default();
-        self.bench.metrics.model_ended(model, usage.input_tokens, usage.output_tokens, last - first);
     }
 
     async fn drain_batch(&mut self) -> Result<(), Lost> {

@@ -1,4 +1,4 @@
-//! What chatnode needs from storage and from the wire between nodes, in three small traits and no vendor's words.
+//! What chatnode needs from storage and from the wire between nodes, in four small traits and no vendor's words.
 //!
 //! The store is the truth; the backplane is a hint that may drop, repeat or reorder anything. Whoever writes
 //! stores first and publishes then. `embedded` keeps both promises inside one process, `cluster` between many;
@@ -18,6 +18,7 @@ use tokio::sync::watch;
 
 pub use measured::measured;
 
+use crate::event::Happened;
 use crate::log::{Entry, Outcome};
 use crate::model::{
     Conversation, ConversationId, GenerationId, Message, MessageId, ModelInfo, NodeInfo, Options, Position, Status, Time, UserId,
@@ -57,6 +58,7 @@ pub struct Backends {
     pub store: Arc<dyn Store>,
     pub generations: Arc<dyn Generations>,
     pub backplane: Arc<dyn Backplane>,
+    pub events: Arc<dyn Events>,
     /// How the links to both stand, for probes and for readers that must poll while hints don't come.
     pub health: watch::Receiver<Health>,
 }
@@ -438,6 +440,13 @@ pub enum Hint {
         #[serde(default = "Time::now")]
         at: Time,
     },
+}
+
+/// For programs outside: what happened, never what was said.
+pub trait Events: Send + Sync + std::fmt::Debug {
+    /// Gives it to whoever collects events. Never waits and never fails: where nobody collects it is dropped, and so it is when
+    /// too many wait. May arrive more than once, and then with the same id.
+    fn tell(&self, user: &UserId, conversation: &ConversationId, what: Happened);
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]

@@ -103,6 +103,10 @@ fn deployment(layers: &Layers) -> Result<Deployment, ConfigError> {
     if prefix.contains(['.', ':']) {
         return Err(cluster.error("prefix", "must not contain . or :"));
     }
+    let events_stream = cluster.optional_text("events_stream")?;
+    if events_stream.as_ref().is_some_and(|name| !is_stream(name)) {
+        return Err(cluster.error("events_stream", "must be 1 to 32 of a-z A-Z 0-9 - _"));
+    }
     let half =
         |key: &str, other| cluster.error(key, format_args!("is set, but {other} is not: a cluster needs both, one node neither"));
     match (redis, nats) {
@@ -121,9 +125,14 @@ fn deployment(layers: &Layers) -> Result<Deployment, ConfigError> {
             if !nats.split(',').all(plain) {
                 return Err(cluster.error(nats_key, "must hold addresses like nats://HOST:PORT (or tls), separated by commas"));
             }
-            Ok(Deployment::Cluster { redis_url: Secret::new(redis), nats_url: Secret::new(nats), prefix })
+            Ok(Deployment::Cluster { redis_url: Secret::new(redis), nats_url: Secret::new(nats), prefix, events_stream })
         }
     }
+}
+
+/// What JetStream takes for a name and every system can spell.
+fn is_stream(name: &str) -> bool {
+    (1..=32).contains(&name.len()) && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c))
 }
 
 /// An address from the key itself or from the file that another key names; with the key that said so.

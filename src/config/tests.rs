@@ -119,6 +119,7 @@ fn a_mistake_is_one_sentence_with_file_key_and_nearest_key() {
             "my.toml: ai.renewal_ms must be less than half of ai.lease_ms, so that one lost \
              renewal costs no lease",
         ),
+        ("[cluster]\nevents_stream = 'a.b'", "my.toml: cluster.events_stream must be 1 to 32 of a-z A-Z 0-9 - _"),
         (
             "[cluster]\nredis_url = 'redis://u:secret@x'",
             "my.toml: cluster.redis_url is set, but cluster.nats_url is not: a cluster needs both, one node neither",

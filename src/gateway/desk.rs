@@ -12,6 +12,7 @@ use crate::backend::{
     models_of,
 };
 use crate::drain::Drain;
+use crate::event::{Answer, End, Happened};
 use crate::model::{Conversation, ConversationId, GenerationId, MessageId, ModelInfo, Options, Role, Time, UserId};
 use crate::protocol::ErrorCode;
 use crate::telemetry::{CancelPhase, Metrics};
@@ -123,7 +124,7 @@ impl Desk {
             if let Ok(submitted) = &outcome
                 && !submitted.repeated
             {
-                desk.announce(&submission.user, submitted).await;
+                desk.announce(&submission, submitted).await;
             }
             // An asker that left finds its question in the conversation.
             let _ = reply.send(outcome);
@@ -133,8 +134,14 @@ impl Desk {
     }
 
     /// Tells workers, the conversation's readers and the user's other tabs. What is lost here costs time only.
-    async fn announce(&self, user: &UserId, submitted: &Submitted) {
-        let answer = &submitted.assistant_message;
+    async fn announce(&self, submission: &Submission, submitted: &Submitted) {
+        let (user, answer) = (&submission.user, &submitted.assistant_message);
+        if submission.create.is_some() {
+            self.tell(user, &answer.conversation, Happened::ConversationCreated);
+        }
+        if let Some(queued) = Answer::of(answer) {
+            self.tell(user, &answer.conversation, Happened::Queued(queued));
+        }
         let backplane = &self.backends.backplane;
         backplane.publish(&Subject::Work(answer.model.clone().unwrap_or_default()), Hint::Work).await;
         let subject = Subject::Conversation(answer.conversation.clone());
@@ -146,6 +153,11 @@ impl Desk {
             backplane.publish(&subject, hint).await;
         }
         self.announce_conversation(user, submitted.conversation.clone()).await;
+    }
+
+    /// For programs outside.
+    pub fn tell(&self, user: &UserId, conversation: &ConversationId, what: Happened) {
+        self.backends.events.tell(user, conversation, what);
     }
 
     pub async fn announce_conversation(&self, user: &UserId, conversation: Conversation) {
@@ -182,6 +194,9 @@ impl Desk {
     /// An answer that nobody had begun has no worker to tell of its end.
     async fn announce_end(&self, user: &UserId, generation: &GenerationId) -> Result<(), Error> {
         let message = self.backends.store.message(&generation.message()).await?;
+        if let Some(answer) = Answer::of(&message) {
+            self.tell(user, &message.conversation, Happened::Ended { answer, end: End::of_message(&message) });
+        }
         let subject = Subject::Conversation(generation.conversation());
         self.backends.backplane.publish(&subject, Hint::Message { message: Box::new(message) }).await;
         let state = self.backends.store.conversation(user, &generation.conversation()).await?;

@@ -325,24 +325,40 @@ impl World {
     }
 
     pub(crate) async fn open_with(redis_url: &str, nats_url: &str, lease: Duration, retention: Retention) -> Self {
-        let prefix = format!("t{}", &uuid::Uuid::new_v4().simple().to_string()[..12]);
-        let world = Self::start(redis_url, nats_url, lease, &prefix, retention).await;
+        let world = Self::start(redis_url, nats_url, lease, &prefix(), retention, None).await;
+        world.ready().await;
+        world
+    }
+
+    /// One that keeps its events in the stream `<prefix>-events`.
+    pub(crate) async fn with_events(redis_url: &str, nats_url: &str, lease: Duration) -> Self {
+        let prefix = prefix();
+        let stream = Some(format!("{prefix}-events"));
+        let world = Self::start(redis_url, nats_url, lease, &prefix, Retention::default(), stream).await;
         world.ready().await;
         world
     }
 
     /// One more node of the cluster with this prefix, whether or not its servers are there.
     pub(crate) async fn join(redis_url: &str, nats_url: &str, lease: Duration, prefix: &str) -> Self {
-        Self::start(redis_url, nats_url, lease, prefix, Retention::default()).await
+        Self::start(redis_url, nats_url, lease, prefix, Retention::default(), None).await
     }
 
-    async fn start(redis_url: &str, nats_url: &str, lease: Duration, prefix: &str, retention: Retention) -> Self {
+    async fn start(
+        redis_url: &str,
+        nats_url: &str,
+        lease: Duration,
+        prefix: &str,
+        retention: Retention,
+        events_stream: Option<String>,
+    ) -> Self {
         let (drain, metrics) = (Drain::new(), Metrics::new());
         let dropped = Dropped::told_to(metrics.clone());
         let options = Options {
             redis_url: Secret::new(redis_url),
             nats_url: Secret::new(nats_url),
             prefix: prefix.to_owned(),
+            events_stream,
             lease,
             node_id: "test".to_owned(),
             retention,
@@ -364,6 +380,10 @@ impl World {
         let left = self.drain.stop(Duration::from_secs(5)).await;
         assert!(left.is_empty(), "tasks that did not end: {left:?}");
     }
+}
+
+fn prefix() -> String {
+    format!("t{}", &uuid::Uuid::new_v4().simple().to_string()[..12])
 }
 
 pub(crate) fn redis_url(server: &Server) -> String {

@@ -11,6 +11,7 @@ mod cluster_topology;
 mod cluster_writer;
 mod config;
 mod documents;
+mod events;
 mod examples;
 mod golden;
 mod metrics;

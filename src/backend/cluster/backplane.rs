@@ -30,6 +30,7 @@ struct Counts {
     too_large: AtomicU64,
     garbage: AtomicU64,
     slow: AtomicU64,
+    events: AtomicU64,
 }
 
 impl Dropped {
@@ -61,6 +62,16 @@ impl Dropped {
     #[must_use]
     pub fn slow(&self) -> u64 {
         self.counts.slow.load(Ordering::Relaxed)
+    }
+
+    /// Events that nobody got, or that too many waited before.
+    #[must_use]
+    pub fn events(&self) -> u64 {
+        self.counts.events.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn count_event(&self) {
+        self.count(|counts| &counts.events);
     }
 
     pub(super) fn count_slow(&self) {

@@ -3,12 +3,13 @@
 //! [`open`] gives the three traits. The rest of the house knows nothing of Redis or NATS, and nothing here knows what an answer is for.
 //! - `keys` names things, `record` and `entry` say what they look like, `steps` holds the scripts (`lua/`).
 //! - `store`, `list` keep conversations; `submit`, `claim`, `generations` keep logs; `sweep` completes what a crash cut in two.
-//! - `link` and `nats` are the connections (`address` reads theirs), `backplane` the hints, `health` tells how they stand.
+//! - `link` and `nats` are the connections (`address` reads theirs), `backplane` the hints, `events` what others hear, `health` tells how they stand.
 
 mod address;
 mod backplane;
 mod claim;
 mod entry;
+mod events;
 mod generations;
 mod health;
 mod keys;
@@ -49,6 +50,8 @@ pub struct Options {
     pub nats_url: Secret,
     /// Begins every key and subject, so that several systems may share servers: `a-z 0-9 _ -`, at most 32.
     pub prefix: String,
+    /// The JetStream stream that keeps events, made where it isn't there; without one they go to whoever listens.
+    pub events_stream: Option<String>,
     pub lease: Duration,
     pub node_id: String,
     pub retention: Retention,
@@ -88,7 +91,7 @@ pub async fn open(options: Options) -> std::result::Result<Backends, OpenError> 
     let keys = Keys::new(&options.prefix).ok_or_else(|| OpenError::Prefix(options.prefix.clone()))?;
     // Whoever came first has decided; this is for a process (or a test) in which nobody has.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let drain = options.drain;
+    let drain = options.drain.clone();
     let stopped = drain.stopped().clone();
     let link = link::Link::open(options.redis_url.reveal(), keys).map_err(OpenError::Redis)?;
     let (nats_state, nats_link) = watch::channel(health::unknown().backplane);
@@ -104,14 +107,21 @@ pub async fn open(options: Options) -> std::result::Result<Backends, OpenError> 
     drain.spawn("link health", health::watch_until(stopped.clone(), link.clone(), nats_link, health));
     let redis = Redis { link: link.clone(), lease: options.lease, retention: options.retention };
     drain.spawn("store sweeper", redis.clone().sweep_until(stopped.clone()));
+    let (events, carrier) = events::open(nats.clone(), &options);
     let backplane = backplane::Nats::new(nats.clone(), &options.prefix, options.dropped, stopped.clone());
     drain.spawn("links", async move {
-        stopped.cancelled().await;
+        carrier.run_until(stopped).await;
         let farewell = async { nats.drain().await.is_ok() };
         let (_, ()) = tokio::join!(tokio::time::timeout(Duration::from_secs(1), farewell), link.close());
     });
     let redis = Arc::new(redis);
-    Ok(Backends { store: redis.clone(), generations: redis, backplane: Arc::new(backplane), health: watched })
+    Ok(Backends {
+        store: redis.clone(),
+        generations: redis,
+        backplane: Arc::new(backplane),
+        events: Arc::new(events),
+        health: watched,
+    })
 }
 
 /// `Store` and `Generations`.

@@ -20,9 +20,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::database::Database;
-use super::Backends;
+use super::{Backends, Events};
 use crate::config::DataDir;
 use crate::drain::Drain;
+use crate::event::Happened;
+use crate::model::{ConversationId, UserId};
 
 /// Name of the database in its data directory; SQLite puts its log beside it.
 const FILE: &str = "chatnode.db";
@@ -118,7 +120,16 @@ pub fn open(options: &Options, drain: &Drain) -> Result<Backends, OpenError> {
         health: database.health(),
         generations: Arc::new(generations::SqliteGenerations::new(database, options.lease)),
         backplane: Arc::new(backplane::Local::default()),
+        events: Arc::new(Nobody),
     })
+}
+
+/// One process has no bus that others could listen to.
+#[derive(Debug)]
+struct Nobody;
+
+impl Events for Nobody {
+    fn tell(&self, _: &UserId, _: &ConversationId, _: Happened) {}
 }
 
 /// A data directory that is ours. Given up by unlocking, not by closing: a child process shares the open file until it has become

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::{Body, Path, Query, conversation_id, limit};
 use crate::backend::{Hint, ListQuery, Patch, Subject};
+use crate::event::Happened;
 use crate::gateway::Gateway;
 use crate::gateway::error::Refusal;
 use crate::model::{Conversation, ConversationId, Time, UserId};
@@ -57,6 +58,7 @@ pub(super) async fn create(
     let id = ConversationId::generate();
     let conversation = Conversation { id, title, pinned: false, version: 1, created_at: now, updated_at: now, generating: false };
     gateway.backends.store.create(&user, &conversation, &[]).await?;
+    gateway.desk.tell(&user, &conversation.id, Happened::ConversationCreated);
     gateway.desk.announce_conversation(&user, conversation.clone()).await;
     Ok((StatusCode::CREATED, Json(conversation)))
 }
@@ -100,6 +102,7 @@ pub(super) async fn remove(
     let id = conversation_id(&id)?;
     let state = gateway.backends.store.conversation(&user, &id).await?;
     gateway.backends.store.delete(&user, &id).await?;
+    gateway.desk.tell(&user, &id, Happened::ConversationDeleted);
     for open in &state.open {
         gateway.backends.backplane.publish(&Subject::Cancel(open.generation.clone()), Hint::Cancel { at: Time::now() }).await;
     }

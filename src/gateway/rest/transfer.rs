@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use super::{Body, Path, Query, conversation_id};
 use crate::backend::{PathEnd, PathQuery};
+use crate::event::Happened;
 use crate::gateway::Gateway;
 use crate::gateway::error::Refusal;
 use crate::model::{Conversation, ConversationId, Message, MessageId, Role, Status, Time, UserId};
@@ -133,6 +134,7 @@ pub(super) async fn import(
         generating: false,
     };
     gateway.backends.store.create(&user, &conversation, &messages).await?;
+    gateway.desk.tell(&user, &conversation.id, Happened::ConversationCreated);
     gateway.desk.announce_conversation(&user, conversation.clone()).await;
     Ok((StatusCode::CREATED, Json(Imported { conversation, messages: messages.len() })))
 }
