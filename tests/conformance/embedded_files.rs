@@ -185,7 +185,33 @@ async fn a_directory_that_cannot_be_written_is_refused() {
     if std::fs::write(locked.join("probe"), b"x").is_err() {
         let (error, text) = refusal(&locked);
         assert!(matches!(error, OpenError::Directory { .. }), "{text}");
+    } else {
+        as_nobody(dir.path(), &locked);
     }
+}
+
+/// The whole program, as a user who may not write there.
+fn as_nobody(dir: &Path, locked: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::CommandExt;
+
+    const NOBODY: u32 = 65_534;
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755)).expect("chmod");
+    // The build may stand where nobody else may look.
+    let program = dir.join("chatnode");
+    std::fs::copy(env!("CARGO_BIN_EXE_chatnode"), &program).expect("copy");
+    let output = std::process::Command::new(&program)
+        .env_clear()
+        .args(["--listen", "127.0.0.1:0", "--data-dir"])
+        .arg(locked)
+        .current_dir(dir)
+        .uid(NOBODY)
+        .gid(NOBODY)
+        .output()
+        .expect("the program");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains(&*locked.to_string_lossy()) && told.contains("can't be used"), "{told}");
 }
 
 #[tokio::test]

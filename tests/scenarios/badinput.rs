@@ -45,6 +45,7 @@ async fn what_is_too_large_is_refused() {
     let mut small = config("a");
     small.gateway.prompt_bytes_max = 1_000;
     small.gateway.frame_bytes_max = 2_000;
+    small.gateway.import_bytes_max = 300_000;
     let node = Node::with(small, &world).await;
     let mut socket = Socket::open(node.address).await;
     socket.tell(json!({"type": "send", "request_id": "r", "content": "x".repeat(1_001)})).await;
@@ -62,6 +63,14 @@ async fn what_is_too_large_is_refused() {
     let (status, body) = rest.post(&path, &json!({"content": "x".repeat(1_001)})).await;
     assert_eq!((status.as_u16(), &body["error"]["code"]), (413, &json!("too_large")));
     let (status, body) = rest.post(&path, &json!({"content": "x".repeat(200_000)})).await;
+    assert_eq!((status.as_u16(), &body["error"]["code"]), (413, &json!("too_large")));
+    // An import may be larger than a question, up to its own limit.
+    let mut export = rest.got(&path.replace("/messages", "/export?format=json")).await;
+    export["conversation"]["title"] = "x".repeat(250_000).into();
+    let (status, body) = rest.post("/api/import", &export).await;
+    assert_eq!(status.as_u16(), 201, "{body}");
+    export["conversation"]["title"] = "x".repeat(300_000).into();
+    let (status, body) = rest.post("/api/import", &export).await;
     assert_eq!((status.as_u16(), &body["error"]["code"]), (413, &json!("too_large")));
 }
 
