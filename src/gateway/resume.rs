@@ -350,14 +350,16 @@ impl Replica {
         let seen = cursor.position.max(cursor.owned);
         let later = || self.cuts.iter().filter(|cut| cut.position > seen);
         let reasoning = later().min_by_key(|cut| (cut.reasoning, std::cmp::Reverse(cut.position)));
+        let text = later().min_by_key(|cut| (cut.text, std::cmp::Reverse(cut.position)));
+        let text = text.filter(|cut| cut.text < cursor.text);
         if let Some(cut) = reasoning.filter(|cut| cut.reasoning < cursor.reasoning) {
             cursor.reasoning = cut.reasoning;
-            return Some(Self::rewound(cursor, *cut, Channel::Reasoning, cut.reasoning));
+            // Text that is yet to be dropped may be as long as what stands there by chance.
+            return Some(Self::rewound(cursor, *cut, Channel::Reasoning, cut.reasoning, text.is_none()));
         }
-        let text = later().min_by_key(|cut| (cut.text, std::cmp::Reverse(cut.position)));
-        if let Some(cut) = text.filter(|cut| cut.text < cursor.text) {
+        if let Some(cut) = text {
             cursor.text = cut.text;
-            return Some(Self::rewound(cursor, *cut, Channel::Text, cut.text));
+            return Some(Self::rewound(cursor, *cut, Channel::Text, cut.text, true));
         }
         // What the reader has now stands under every owner so far, even while its position is still an older one.
         cursor.owned = self.cuts.last().map_or(cursor.owned, |cut| cut.position);
@@ -366,8 +368,8 @@ impl Replica {
 
     /// The owner's position is the reader's only once it has all that stands there: else a reader that leaves right now would come
     /// back with a position that promises more than it has.
-    fn rewound(cursor: &mut Cursor, cut: Mark, channel: Channel, offset: u64) -> Step {
-        if (cursor.text, cursor.reasoning) == (cut.text, cut.reasoning) {
+    fn rewound(cursor: &mut Cursor, cut: Mark, channel: Channel, offset: u64, last: bool) -> Step {
+        if last && (cursor.text, cursor.reasoning) == (cut.text, cut.reasoning) {
             cursor.position = cut.position;
             cursor.told = cut.position;
         }

@@ -304,3 +304,27 @@ fn a_log_that_is_gone_gives_way_to_the_message() {
     assert!(matches!(replica.next(&mut old), Some(Step::Finished { .. })));
     assert_eq!(replica.next(&mut old), None);
 }
+
+/// Two owners came since; what the second one kept is just as long as what the reader has of the first, and says something else.
+#[test]
+fn text_that_is_as_long_by_chance_is_dropped_all_the_same() {
+    let token = |reasoning, text: &str| Event::Token(reasoning, text.to_owned());
+    let said =
+        [token(true, "hm"), token(false, "old text"), Event::Takeover(0), token(false, "new words, more"), Event::Takeover(140)];
+    let log = write(&said);
+    let kept = keep("new words, more", 140);
+    assert_eq!(kept, "old text".len(), "as long by chance");
+    let mut world = World { log: &log, replica: Replica::new(log.message.generation.clone().unwrap()), stored: 2 };
+    world.read();
+    let (mut client, mut cursor) = (Client::default(), Cursor::start());
+    world.stored = log.entries.len();
+    for _ in 0..2 {
+        client.apply(&log, world.replica.next(&mut cursor).expect("thoughts, then text"));
+    }
+    world.read();
+    while let Some(step) = world.replica.next(&mut cursor) {
+        client.apply(&log, step);
+        client.check(&log);
+    }
+    assert_eq!((client.text.as_str(), client.finished), ("new word", 1));
+}
