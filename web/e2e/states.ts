@@ -65,7 +65,8 @@ export const STATES: Readonly<Record<string, State>> = {
       await fetch(`/api/conversations/${id}`, { method: "PATCH", body: '{"pinned":true}', headers });
     }, LONG_TITLE);
     await page.reload();
-    await page.locator(".row").first().waitFor({ state: "attached" });
+    await openDrawer(page, t);
+    await page.locator(".row").first().waitFor();
   },
 
   async finished({ page }) {
@@ -265,6 +266,7 @@ async function silentAnswer({ page, t }: Scene): Promise<{ generation: string; s
   await ask(page, `${t("suggestion1")}\n/demo delay=60000`);
   await page.locator(".progress").waitFor();
   const generation = await wire.generation();
+  wire.mute();
   return { generation, say: wire.say };
 }
 

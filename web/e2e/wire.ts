@@ -8,6 +8,8 @@ export interface Wire {
   say(frame: object): void;
   /** What is answered to a frame of the page instead of passing it on; null passes it on. */
   answer: (frame: { type: string; request_id?: string }) => object | null;
+  /** From here on the server's frames come no more. */
+  mute(): void;
   /** The open generation that the page knows. */
   generation(): Promise<string>;
 }
@@ -15,9 +17,13 @@ export interface Wire {
 /** Reloads the page. */
 export async function giveWire(page: Page): Promise<Wire> {
   let send: (text: string) => void = () => {};
+  let muted = false;
   const wire: Wire = {
     say: frame => send(JSON.stringify(frame)),
     answer: () => null,
+    mute() {
+      muted = true;
+    },
     generation: () =>
       until(
         "a generation",
@@ -31,7 +37,9 @@ export async function giveWire(page: Page): Promise<Wire> {
   };
   await page.routeWebSocket(/\/ws\/chat$/, socket => {
     const server = socket.connectToServer();
-    server.onMessage(text => socket.send(text));
+    server.onMessage(text => {
+      if (!muted) socket.send(text);
+    });
     socket.onMessage(text => {
       const answer = wire.answer(JSON.parse(String(text)));
       if (answer === null) server.send(text);

@@ -37,7 +37,7 @@ export const Answer = memo(function Answer({ message, last, model, onSend }: Pro
       aria-busy={open}
     >
       <h2 className="visually-hidden">{t("assistant")}</h2>
-      {reasoning !== "" && <Reasoning text={reasoning} thinking={open && text === ""} />}
+      {reasoning !== "" && <Reasoning message={message.id} text={reasoning} thinking={open && text === ""} />}
       {text !== "" && <Markdown text={text} streaming={open} />}
       {open ? (
         <AnswerProgress

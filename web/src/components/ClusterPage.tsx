@@ -5,6 +5,7 @@ import type { ClusterView, NodeInfo } from "../protocol.gen";
 import { useStore } from "../store/react";
 import "../styles/cluster.css";
 import { Header } from "./Header";
+import { modelName } from "./models";
 
 const REFRESH_MS = 1_500;
 /** A node that has not been heard for longer than this is shown as silent. */
@@ -46,7 +47,7 @@ export default function ClusterPage({ onToggleSidebar }: { onToggleSidebar: () =
                   <NodeCard key={node.id} node={node} as="gateway" here={node.id === view.node} at={at} />
                 ))}
               </Column>
-              <Flow running={sum(workers, node => node.running)} />
+              <Flow gateways={gateways} workers={workers} at={at} />
               <Column title={t("clusterWorkers")}>
                 {workers.map(node => (
                   <NodeCard key={node.id} node={node} as="ai" here={false} at={at} />
@@ -86,7 +87,7 @@ function Column({ title, children }: { title: string; children: React.ReactNode 
   return (
     <section className="cluster-column" aria-label={title}>
       <h2>{title}</h2>
-      {children}
+      <div className="cluster-nodes">{children}</div>
     </section>
   );
 }
@@ -100,7 +101,7 @@ interface CardProps {
 
 function NodeCard({ node, as: role, here, at }: CardProps) {
   const { t, number, duration } = useI18n();
-  const silent = at - Date.parse(node.seen_at);
+  const silent = silence(node, at);
   const state = silent > SILENT_MS ? "silent" : node.draining ? "draining" : "up";
   const load = role === "ai" && node.capacity > 0 ? Math.min(1, node.running / node.capacity) : 0;
   return (
@@ -125,11 +126,7 @@ function NodeCard({ node, as: role, here, at }: CardProps) {
         </div>
       )}
       {role === "ai" && node.models.length > 0 && (
-        <p className="node-models">
-          {node.models
-            .map(model => (model.demo ? `${model.name} (${t("demoModel")})` : model.name))
-            .join(", ")}
-        </p>
+        <p className="node-models">{node.models.map(model => modelName(model, t)).join(", ")}</p>
       )}
       <p className="node-meta">
         {node.version} · {t("clusterUp", { time: duration(Math.max(0, at - Date.parse(node.started_at))) })}
@@ -138,23 +135,41 @@ function NodeCard({ node, as: role, here, at }: CardProps) {
   );
 }
 
-/** Tokens on their way: as many streams as answers are being written, up to what the eye can count. */
-function Flow({ running }: { running: number }) {
-  const lines = Math.min(running, 8);
+const silence = (node: NodeInfo, at: number) => at - Date.parse(node.seen_at);
+
+/** Tokens on their way from the nodes that write to those that people are connected to: the more a node has to do, the
+ *  closer its dots. Nothing comes from a silent one. */
+function Flow({
+  gateways,
+  workers,
+  at,
+}: Record<"gateways" | "workers", readonly NodeInfo[]> & { at: number }) {
+  const middle = (i: number, of: readonly NodeInfo[]) => (100 * (i + 0.5)) / of.length;
+  const lives = (node: NodeInfo) => silence(node, at) <= SILENT_MS;
   return (
     <svg className="flow" viewBox="0 0 100 100" preserveAspectRatio="none" aria-hidden="true">
-      <line className="flow-rest" x1="0" y1="50" x2="100" y2="50" />
-      {Array.from({ length: lines }, (_, i) => {
-        const y = lines === 1 ? 50 : 10 + (80 * i) / (lines - 1);
-        return (
-          <path
-            key={y}
-            className="flow-line"
-            d={`M100 50 Q 50 ${y} 0 50`}
-            style={{ animationDelay: `${-i * 170}ms` }}
-          />
-        );
-      })}
+      {workers.map((worker, w) =>
+        gateways.map((gateway, g) => {
+          const path = `M100 ${middle(w, workers)} C 50 ${middle(w, workers)} 50 ${middle(g, gateways)} 0 ${middle(g, gateways)}`;
+          const flows = worker.running > 0 && lives(worker) && lives(gateway) && gateway.connections > 0;
+          const load = Math.min(1, worker.running / Math.max(1, worker.capacity));
+          const gap = Math.round(26 - 18 * Math.sqrt(load));
+          return (
+            <g key={`${worker.id} ${gateway.id}`}>
+              <path className="flow-rest" d={path} />
+              {flows && (
+                <path
+                  className="flow-line"
+                  d={path}
+                  style={
+                    { strokeDasharray: `1 ${gap}`, "--step": `${-4 * (gap + 1)}px` } as React.CSSProperties
+                  }
+                />
+              )}
+            </g>
+          );
+        }),
+      )}
     </svg>
   );
 }

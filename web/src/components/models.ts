@@ -1,4 +1,6 @@
 import { useMemo } from "react";
+import { en } from "../i18n/en";
+import type { I18n } from "../i18n/i18n";
 import type { ModelInfo } from "../protocol.gen";
 import { useApp } from "../store/react";
 
@@ -21,4 +23,10 @@ export function useModelChoice(conversation: string | null, picked: string | nul
       named(picked) ?? named(last) ?? models?.find(model => model.default) ?? models?.[0] ?? null;
     return { models, chosen };
   }, [models, picked, last]);
+}
+
+/** What people read. That a model is none is always said, and in their language where the server's words are known. */
+export function modelName(model: ModelInfo, t: I18n["t"]): string {
+  if (!model.demo) return model.name;
+  return model.name === en.demoName ? t("demoName") : `${model.name} (${t("demoModel")})`;
 }

@@ -46,6 +46,7 @@ export const en = {
   cancel: "Cancel",
   model: "Model",
   demoModel: "demonstration",
+  demoName: "Demonstration (no real model)",
   demoNote: "This is the built-in demonstration, not an AI model.",
   noModels: "No model is available",
   options: "Options of this conversation",
