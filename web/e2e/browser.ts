@@ -76,8 +76,9 @@ async function serveBuiltPage(context: BrowserContext): Promise<void> {
     const file = join(BUILT_PAGE, pathname === "/" ? "index.html" : pathname);
     if (/^\/(api|ws|health)/.test(pathname) || !existsSync(file)) return route.fallback();
     // The cookie and the policy are the server's.
-    if (pathname === "/") return route.fulfill({ response: await route.fetch(), path: file });
-    return route.fulfill({ path: file });
+    if (pathname !== "/") return route.fulfill({ path: file });
+    const response = await route.fetch().catch(() => null);
+    return response === null ? route.abort() : route.fulfill({ response, path: file });
   });
 }
 

@@ -211,3 +211,37 @@ describe.each(TONGUES)("in $locale", ({ locale, t }) => {
     );
   });
 });
+
+describe("a selection", () => {
+  const stage = setStage();
+
+  test.each([
+    ["prose", "/demo tokens=4000 rate=100", "p"],
+    ["code", "How do I start? /demo", "code"],
+  ])("in %s that is being written stays, however it goes on", async (_kind, question, block) => {
+    const { page } = stage;
+    await ask(page, question);
+    const selected = await page.evaluate(
+      selector =>
+        new Promise<string>(resolve => {
+          const look = () => {
+            const last = [...document.querySelectorAll(`.answer .stretch ${selector}`)].at(-1);
+            const text = last && document.createTreeWalker(last, NodeFilter.SHOW_TEXT).nextNode();
+            if (!text || (last.textContent ?? "").length < 20) return requestAnimationFrame(look);
+            getSelection()?.setBaseAndExtent(text, 0, text, Math.min(9, text.textContent?.length ?? 0));
+            return resolve(String(getSelection()));
+          };
+          look();
+        }),
+      block,
+    );
+    expect(selected).not.toBe("");
+    const before = await lastAnswer(page);
+    await until(
+      "more of it",
+      () => lastAnswer(page),
+      ({ text }) => text.length > before.text.length + 400,
+    );
+    expect(await page.evaluate(() => String(getSelection()))).toBe(selected);
+  });
+});

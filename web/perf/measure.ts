@@ -2,6 +2,7 @@ import { cpus, loadavg } from "node:os";
 import { newPerson, type Person, startBrowser } from "../e2e/browser";
 import { startChatnode } from "../e2e/server";
 import { measureLinks } from "./links";
+import { countViolations, measureHostile, measureSleep } from "./looks";
 import { newReport } from "./report";
 import { measureStream } from "./stream";
 import { startUpstream } from "./upstream";
@@ -11,7 +12,7 @@ import { weigh } from "./weight";
  *
  *  npm run perf                    all of it, at full speed and with a CPU four times slower: some minutes
  *  npm run perf -- --cpu 4         only this one
- *  npm run perf -- --only links    only these parts: weight stream links looks
+ *  npm run perf -- --only links    only these parts: weight stream links sleep hostile axe
  *  npm run perf -- --short         a few seconds of each, to see that it works; its figures say little */
 
 const RATE = 200;
@@ -47,7 +48,10 @@ export async function main(args: readonly string[]): Promise<void> {
       }
       if (wanted("links"))
         await visit(demo.address, person => measureLinks(demo, person, { cpu, tries }, report));
+      if (wanted("sleep")) await visit(demo.address, person => measureSleep(demo, person, cpu, report));
+      if (wanted("hostile")) await visit(demo.address, person => measureHostile(person, cpu, report));
     }
+    if (wanted("axe")) await countViolations(demo, browser, short ? 3 : undefined, report);
     report.put("foreign", 0, String(foreign.length), foreign.length === 0);
     for (const fault of foreign) process.stderr.write(`${fault}\n`);
   } finally {

@@ -115,20 +115,19 @@ async function busyFor(page: Page, cdp: CDPSession, span: number): Promise<numbe
   return ((await spent()) - from) / ((performance.now() - at) / 1_000);
 }
 
-/** One in text that is settled, one in the block that is just being written. */
+/** In the block that is just being written, and that others follow before we look again. */
 async function selections(page: Page, cpu: number, report: Report): Promise<void> {
-  const kept: string[] = [];
-  for (const [fromEnd, name] of [
-    [3, "settled"],
-    [0, "growing"],
-  ] as const) {
-    const before = await page.evaluate(select, fromEnd);
-    await page.waitForTimeout(1_500);
+  const lost: string[] = [];
+  const kinds = { prose: "p", list: "ul", code: ".code-block" };
+  for (const [kind, selector] of Object.entries(kinds)) {
+    const before = await page.evaluate(select, selector);
+    await page.waitForTimeout(2_000);
     const after = await page.evaluate(() => getSelection()?.toString() ?? "");
-    if (before !== "" && after === before) kept.push(name);
+    if (before === "" || after !== before) lost.push(kind);
   }
   await page.evaluate(() => getSelection()?.removeAllRanges());
-  report.put("selection", cpu, kept.length === 2 ? "survives" : `only ${kept}`, kept.length === 2);
+  const words = lost.length === 0 ? "survives (prose, list, code)" : `lost in ${lost}`;
+  report.put("selection", cpu, words, lost.length === 0);
 }
 
 async function drifting(page: Page, cpu: number, report: Report): Promise<void> {

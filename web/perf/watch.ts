@@ -120,13 +120,27 @@ export function drift(duration: number): Promise<number> {
   });
 }
 
-/** Selects the beginning of a block of the last answer, counted from its end; gives what is selected. */
-export function select(fromEnd: number): string {
-  const blocks = [...([...document.querySelectorAll(".answer .markdown")].at(-1)?.children ?? [])];
-  const walker = document.createTreeWalker(blocks.at(-1 - fromEnd) as Node, NodeFilter.SHOW_TEXT);
-  const node = walker.nextNode() as Text;
-  getSelection()?.setBaseAndExtent(node, 0, node, Math.min(12, node.length));
-  return getSelection()?.toString() ?? "";
+/** Selects the beginning of the block that is being written, as soon as it is of this kind and has some text. */
+export function select(kind: string): Promise<string> {
+  return new Promise(resolve => {
+    const look = () => {
+      const block = [...document.querySelectorAll(".answer .markdown")].at(-1)?.lastElementChild
+        ?.lastElementChild;
+      const text = block?.matches(kind)
+        ? kind === ".code-block"
+          ? block.querySelector("code")
+          : block
+        : null;
+      if (!text || (text.textContent?.length ?? 0) < 40) {
+        requestAnimationFrame(look);
+        return;
+      }
+      const node = document.createTreeWalker(text, NodeFilter.SHOW_TEXT).nextNode() as Text;
+      getSelection()?.setBaseAndExtent(node, 0, node, Math.min(12, node.length));
+      resolve(getSelection()?.toString() ?? "");
+    };
+    look();
+  });
 }
 
 export interface Times {

@@ -1,12 +1,14 @@
-import { memo, type ReactNode, useEffect, useRef, useState } from "react";
+import { memo, type ReactNode, type RefObject, useEffect, useRef, useState } from "react";
 import { useI18n } from "../i18n/i18n";
+import { Growing } from "./Growing";
 import type { Highlighted } from "./highlight";
 
 export const CodeBlock = memo(function CodeBlock(props: { text: string; language: string; live: boolean }) {
   const { text, live } = props;
   const { t } = useI18n();
   const language = /^[\w+#.-]{1,24}/.exec(props.language)?.[0] ?? "";
-  const parts = useHighlight(text, language, live);
+  const code = useRef<HTMLElement>(null);
+  const coloured = useHighlight(text, language, live, code);
   return (
     <figure className="code-block">
       <figcaption>
@@ -14,7 +16,10 @@ export const CodeBlock = memo(function CodeBlock(props: { text: string; language
         <CopyButton text={text} label={t("copyCode")} />
       </figcaption>
       <pre tabIndex={0}>
-        <code>{parts ? parts.map(draw) : text}</code>
+        <code ref={code}>
+          {coloured?.parts.map(draw)}
+          <Growing text={text.slice(coloured?.text.length ?? 0)} />
+        </code>
       </pre>
     </figure>
   );
@@ -31,37 +36,61 @@ function draw(part: Highlighted, key: number): ReactNode {
 
 /** Larger listings stay plain: colouring them would hold the page up. */
 const HIGHLIGHT_MAX = 60_000;
-/** While the block grows it is coloured at this pace, and the newest lines are plain in between. */
+/** While the block grows it is coloured at this pace, and the newest wanted are plain in between. */
 const LIVE_MS = 400;
 const LIVE_MAX = 6_000;
 
-function useHighlight(text: string, language: string, live: boolean): readonly Highlighted[] | null {
-  const [result, setResult] = useState<{ text: string; parts: readonly Highlighted[] } | null>(null);
+/** The beginning of a listing, as far as it has its colours. */
+interface Coloured {
+  readonly text: string;
+  readonly parts: readonly Highlighted[];
+}
+
+function useHighlight(
+  text: string,
+  language: string,
+  live: boolean,
+  target: RefObject<HTMLElement | null>,
+): Coloured | null {
+  const [result, setResult] = useState<Coloured | null>(null);
   const latest = useRef(text);
   latest.current = text;
-  const colour = useRef<() => void>(undefined);
+  // What grows is coloured from time to time, however fast it grows.
+  const source = live ? "" : text;
+  const wanted = text.length > (live ? LIVE_MAX : HIGHLIGHT_MAX) || language === "" ? null : source;
   useEffect(() => {
+    if (wanted === null) return;
     let gone = false;
-    if (language === "" || text.length > (live ? LIVE_MAX : HIGHLIGHT_MAX)) return;
-    colour.current = () => {
-      const source = latest.current;
-      import("./highlight")
-        .then(({ highlight }) => highlight(source, language))
-        .then(parts => {
-          if (!gone && parts) setResult({ text: source, parts });
-        })
-        .catch(() => {});
+    let coloured = "";
+    const colour = async () => {
+      const now = latest.current;
+      // The colours come as other elements, and would take away what is selected in these.
+      if (now === coloured || isSelected(target.current)) return;
+      coloured = now;
+      const { highlight } = await import("./highlight");
+      const parts = await highlight(now, language);
+      if (isSelected(target.current)) coloured = "";
+      else if (!gone && parts) setResult({ text: now, parts });
     };
-    if (!live) colour.current();
-    const timer = live ? setTimeout(colour.current, LIVE_MS) : undefined;
+    const tryTo = () => colour().catch(() => {});
+    if (!live) void tryTo();
+    const timer = setInterval(() => {
+      if (live || coloured !== latest.current) void tryTo();
+      else clearInterval(timer);
+    }, LIVE_MS);
     return () => {
       gone = true;
-      clearTimeout(timer);
+      clearInterval(timer);
     };
-  }, [text, language, live]);
-  if (!result) return null;
-  if (result.text === text) return result.parts;
-  return text.startsWith(result.text) ? [...result.parts, text.slice(result.text.length)] : null;
+  }, [wanted, language, live, target]);
+  return result && text.startsWith(result.text) ? result : null;
+}
+
+function isSelected(element: HTMLElement | null): boolean {
+  const selection = getSelection();
+  return (
+    element !== null && selection !== null && !selection.isCollapsed && selection.containsNode(element, true)
+  );
 }
 
 const COPIED_MS = 1_600;

@@ -3,6 +3,7 @@ import { type ReactNode, useState } from "react";
 import { useI18n } from "../i18n/i18n";
 import { decodeReferences, hostOf, safeAddress } from "./addresses";
 import { Formula } from "./Formula";
+import { Growing } from "./Growing";
 import type { MathToken } from "./lexer";
 
 export function Inline({ tokens }: { tokens: readonly Token[] }): ReactNode {
@@ -14,7 +15,7 @@ function InlineToken({ token }: { token: Token }): ReactNode {
   switch (token.type) {
     case "text": {
       const { tokens, text } = token as Tokens.Text;
-      return tokens ? <Inline tokens={tokens} /> : decodeReferences(text);
+      return tokens ? <Inline tokens={tokens} /> : <Growing text={decodeReferences(text)} />;
     }
     case "escape":
       return (token as Tokens.Escape).text;
@@ -37,7 +38,11 @@ function InlineToken({ token }: { token: Token }): ReactNode {
         </del>
       );
     case "codespan":
-      return <code>{(token as Tokens.Codespan).text}</code>;
+      return (
+        <code>
+          <Growing text={(token as Tokens.Codespan).text} />
+        </code>
+      );
     case "br":
       return <br />;
     case "link":

@@ -16,15 +16,51 @@ export const Markdown = memo(function Markdown({ text, streaming }: { text: stri
   const { blocks } = parsed.current;
   const depths = headingDepths(blocks);
   const drawn = useGrowing(blocks.length, streaming);
+  const settled = streaming ? blocks.length - GROWING_BLOCKS : blocks.length;
   return (
     <div className="markdown">
-      {blocks.slice(0, drawn).map((block, i) => (
-        // biome-ignore lint/suspicious/noArrayIndexKey: a block is what stands at its place; blocks never move
-        <Block key={i} token={block} depths={depths} live={streaming && i >= blocks.length - 2} />
-      ))}
+      {Array.from({ length: Math.ceil(drawn / STRETCH_BLOCKS) }, (_, i) => {
+        const from = i * STRETCH_BLOCKS;
+        const to = Math.min(from + STRETCH_BLOCKS, drawn);
+        const live = Math.min(to, Math.max(from, settled));
+        return <Stretch key={from} blocks={blocks} from={from} to={to} live={live} depths={depths} />;
+      })}
     </div>
   );
 });
+
+/** The last ones may still grow. */
+const GROWING_BLOCKS = 2;
+/** So many blocks are one for the layout, and for React while none of them changes: a token costs the same at the end
+ *  of a long answer as at its beginning. */
+const STRETCH_BLOCKS = 32;
+
+interface StretchProps {
+  readonly blocks: readonly Token[];
+  readonly from: number;
+  readonly to: number;
+  /** From this one on they may still grow. */
+  readonly live: number;
+  readonly depths: string;
+}
+
+const Stretch = memo(
+  function Stretch({ blocks, from, to, live, depths }: StretchProps) {
+    return (
+      <div className="stretch">
+        {blocks.slice(from, to).map((block, i) => (
+          // biome-ignore lint/suspicious/noArrayIndexKey: blocks never move
+          <Block key={i} token={block} depths={depths} live={from + i >= live} />
+        ))}
+      </div>
+    );
+  },
+  (before, after) => {
+    if (before.to !== after.to || before.live !== after.live || before.depths !== after.depths) return false;
+    for (let i = after.from; i < after.to; i++) if (before.blocks[i] !== after.blocks[i]) return false;
+    return true;
+  },
+);
 
 /** The depths of headings that occur, as digits: a string, since it is compared at every rendering. */
 function headingDepths(blocks: readonly Token[]): string {

@@ -23,7 +23,7 @@ export function parse(source: string, streaming: boolean, previous: Parsed = NOT
   if (!streaming) return whole(text, previous);
   const base = previous.streaming && text.startsWith(previous.text) ? previous : NOTHING;
   const links = { ...base.links };
-  const tail = lexBlocks(text.slice(base.settledLength), links);
+  const tail = lexBlocks(copied(text.slice(base.settledLength)), links);
   const settledTail = tail.slice(0, settledCount(tail));
   const blocks = [...base.blocks.slice(0, base.settled), ...tail];
   const last = blocks.at(-1);
@@ -38,6 +38,11 @@ export function parse(source: string, streaming: boolean, previous: Parsed = NOT
     links,
     streaming,
   };
+}
+
+/** A part of a string keeps the whole alive, and each settled block would keep the whole text as it was by then. */
+function copied(part: string): string {
+  return ` ${part}`.slice(1);
 }
 
 /** The end: everything once more and as a whole, since a link's definition may stand below its use. */
