@@ -40,6 +40,8 @@ pub(super) struct Bench {
 
 /// How a run ends that somebody else goes on with.
 const RELEASED: &str = "released";
+/// Claims without a token, after which the time without one counts as well: this many owners may have had bad luck.
+const TRIED_BY: u32 = 2;
 
 /// How the steps of a run came to an end.
 enum End {
@@ -478,9 +480,11 @@ fn settle_renewal(renewed: Result<crate::backend::Renewed, Error>) -> Result<Opt
     }
 }
 
-/// A generation whose owners die one after the other may be what kills them.
+/// A generation whose owners die one after the other may be what kills them. Time alone says nothing: the store may have been
+/// away for longer, or every node.
 fn exhausted(config: &AiConfig, claim: &Claim) -> Option<Failure> {
-    let stalled = claim.attempt > 1 && u128::from(claim.stalled_ms) > config.progress_timeout.as_millis();
+    let tried = claim.attempts_without_progress > TRIED_BY;
+    let stalled = tried && u128::from(claim.stalled_ms) > config.progress_timeout.as_millis();
     if claim.attempts_without_progress <= config.attempts_max && !stalled {
         return None;
     }

@@ -144,7 +144,8 @@ impl Layers {
 
     fn flatten(&mut self, path: &str, value: Value, origin: &Origin) {
         match value {
-            Value::Table(table) if !table.is_empty() => {
+            // A file that says nothing is one, too.
+            Value::Table(table) if !table.is_empty() || path.is_empty() => {
                 for (key, value) in table {
                     let plain = key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
                     let key = if plain && !key.is_empty() { key } else { format!("{key:?}") };

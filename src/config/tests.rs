@@ -53,6 +53,13 @@ impl Toml {
 }
 
 #[test]
+fn a_file_that_says_nothing_changes_nothing() {
+    for text in ["", "# nothing yet\n", "[log]\n"] {
+        assert_eq!(format!("{:?}", Toml::new(text).config()), format!("{:?}", config(&[], &[])), "{text:?}");
+    }
+}
+
+#[test]
 fn the_default_file_gives_every_documented_number() {
     let config = config(&[], &[]);
     assert_eq!(config.roles, Roles::BOTH);

@@ -118,6 +118,11 @@ impl Server {
         self.process.as_ref().expect("it runs").signal("-CONT");
     }
 
+    /// Where it keeps its data.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
     /// A Redis command; its answer as redis-cli would show it in a script, lists one item a line.
     pub(crate) fn redis(&self, words: &[&str]) -> String {
         ask(self.port, words).expect("redis answers")

@@ -115,7 +115,7 @@ fn documents() -> Vec<PathBuf> {
 }
 
 /// The fenced blocks of one language.
-fn blocks(document: &str, language: &str) -> Vec<String> {
+pub(super) fn blocks(document: &str, language: &str) -> Vec<String> {
     let fence = format!("```{language}\n");
     document.split(&fence).skip(1).filter_map(|rest| rest.split("\n```").next()).map(str::to_owned).collect()
 }

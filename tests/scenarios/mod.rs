@@ -1,5 +1,6 @@
 //! Whole nodes, as people and programs meet them.
 
+mod backup;
 mod badinput;
 mod bench;
 mod cluster_differential;

@@ -11,12 +11,12 @@ use tokio::time::Instant;
 
 use crate::harness::client::{PATIENCE, Socket, Tab};
 
-struct Process(Child);
+pub(super) struct Process(Child);
 
 const CONFIG: &str = "[ai]\nlease_ms = 500\nrenewal_ms = 100\n[[models]]\nid = \"demo\"\nprovider = \"demo\"\n";
 
 impl Process {
-    fn start(data: &Path, listen: &str) -> (Self, SocketAddr) {
+    pub(super) fn start(data: &Path, listen: &str) -> (Self, SocketAddr) {
         let config = data.join("chatnode.toml");
         std::fs::write(&config, CONFIG).expect("a file");
         let mut child = Command::new(env!("CARGO_BIN_EXE_chatnode"))
@@ -85,7 +85,8 @@ async fn a_process_that_is_killed_goes_on_where_it_was() {
     }
 }
 
-async fn again(tab: Tab, address: SocketAddr) -> Socket {
+/// The same tab, once somebody listens.
+pub(super) async fn again(tab: Tab, address: SocketAddr) -> Socket {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(socket) = tab.clone().try_connect(address).await {

@@ -77,6 +77,35 @@ async fn a_worker_that_dies_thinking_leaves_no_thought_twice() {
     assert!(figure(&metrics, "chatnode_rewinds_total") >= 1.0, "the thoughts were taken back");
 }
 
+/// As after an outage of the store, or of every node, that lasted longer than an answer may go without a token.
+#[tokio::test]
+async fn an_answer_that_nobody_tried_for_long_is_not_given_up() {
+    let world = world();
+    let mut gateway = config("gateway");
+    gateway.roles = Roles::GATEWAY;
+    let mut worker = config("first");
+    worker.roles = Roles::AI;
+    // Shorter than the lease that has to run out first.
+    worker.ai.progress_timeout = LEASE / 5;
+    let first = Node::with(worker.clone(), &world).await;
+    let gateway = Node::with(gateway, &world).await;
+    let mut generations = Vec::new();
+    let mut socket = Socket::open(gateway.address).await;
+    // One has begun, the other one has not.
+    for prompt in [LONG, "/demo tokens=50 rate=0 delay=400"] {
+        let (_, answer) = socket.ask(json!({"content": prompt})).await;
+        generations.push(answer.generation.expect("a generation"));
+    }
+    socket.bytes(&generations[0], 100).await;
+    first.kill();
+    worker.node_id = "second".to_owned();
+    let _second = Node::with(worker, &world).await;
+    for generation in &generations {
+        assert_eq!(socket.finished(generation).await.status, Status::Completed);
+        assert_eq!(socket.tab.copies[generation].text, socket.tab.expected(generation));
+    }
+}
+
 #[tokio::test]
 async fn a_gateway_that_dies_costs_its_readers_a_reconnect() {
     let world = world();
