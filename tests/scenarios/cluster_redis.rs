@@ -181,6 +181,28 @@ async fn expect_unavailable(backends: &Backends, user: &UserId, most: Duration) 
     }
 }
 
+/// A node that leaves still needs its links when everything else in it has been told to stop.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_leaves_gives_back_what_he_holds() {
+    let Some(shared) = shared() else { return };
+    let (redis, nats) = (redis_url(&shared.redis), nats_url(&shared.nats));
+    let leaving = World::open(&redis, &nats, LEASE).await;
+    let staying = World::join(&redis, &nats, LEASE, &leaving.prefix).await;
+    staying.ready().await;
+    ask(&leaving.backends, &UserId::generate(), "go on").await;
+    let claim = try_claim(&leaving.backends).await.expect("work");
+    let (backends, stopped) = (leaving.backends.clone(), leaving.drain.stopped().clone());
+    leaving.drain.spawn("generation", async move {
+        stopped.cancelled().await;
+        // The last tokens take a moment to be stored.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        backends.generations.release(&claim.lease).await.expect("the lease is given back");
+    });
+    leaving.end().await;
+    assert!(try_claim(&staying.backends).await.is_some(), "the lease is free");
+    staying.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn servers_may_come_later_than_nodes() {
     let Some(programs) = Programs::find() else { return };

@@ -86,13 +86,14 @@ pub enum OpenError {
 }
 
 /// Starts both links and answers at once, whether or not anybody is there: [`Backends::health`] says how they stand, and calls answer
-/// `Unavailable` until they do. Everything ends with the drain's `stopped`.
+/// `Unavailable` until they do. Subscriptions end with the drain's `stopped`; calls go on until it is `deserted`, so that who leaves can
+/// give back what he holds.
 pub async fn open(options: Options) -> std::result::Result<Backends, OpenError> {
     let keys = Keys::new(&options.prefix).ok_or_else(|| OpenError::Prefix(options.prefix.clone()))?;
     // Whoever came first has decided; this is for a process (or a test) in which nobody has.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let drain = options.drain.clone();
-    let stopped = drain.stopped().clone();
+    let (stopped, deserted) = (drain.stopped().clone(), drain.deserted().clone());
     let link = link::Link::open(options.redis_url.reveal(), keys).map_err(OpenError::Redis)?;
     let (nats_state, nats_link) = watch::channel(health::unknown().backplane);
     let nats = nats::open(options.nats_url.reveal(), &options.node_id, nats_state, options.dropped.clone()).await;
@@ -104,13 +105,13 @@ pub async fn open(options: Options) -> std::result::Result<Backends, OpenError> 
         }
     };
     let (health, watched) = watch::channel(health::unknown());
-    drain.spawn("link health", health::watch_until(stopped.clone(), link.clone(), nats_link, health));
+    drain.spawn_ground("link health", health::watch_until(deserted.clone(), link.clone(), nats_link, health));
     let redis = Redis { link: link.clone(), lease: options.lease, retention: options.retention };
     drain.spawn("store sweeper", redis.clone().sweep_until(stopped.clone()));
     let (events, carrier) = events::open(nats.clone(), &options);
     let backplane = backplane::Nats::new(nats.clone(), &options.prefix, options.dropped, stopped.clone());
-    drain.spawn("links", async move {
-        carrier.run_until(stopped).await;
+    drain.spawn_ground("links", async move {
+        carrier.run_until(deserted).await;
         let farewell = async { nats.drain().await.is_ok() };
         let (_, ()) = tokio::join!(tokio::time::timeout(Duration::from_secs(1), farewell), link.close());
     });
