@@ -110,7 +110,8 @@ impl Task {
         }
         let open = state.open.iter().map(|open| &open.generation);
         for generation in open.chain(&known) {
-            self.load(generation).await;
+            // A reader with a place in a log that could not be read would be shown less than it has.
+            self.try_load(generation).await.or_else(|error| if error == Error::Gone { Ok(()) } else { Err(error) })?;
         }
         Ok(state)
     }
@@ -129,19 +130,24 @@ impl Task {
         self.watches.entry(generation.clone()).or_insert(first);
     }
 
-    /// Reads what is missing of a log, and the final message once it has ended.
+    /// Reads what is missing of a log, and the final message once it has ended; or soon again.
     async fn load(&mut self, generation: &GenerationId) {
+        let _ = self.try_load(generation).await;
+    }
+
+    async fn try_load(&mut self, generation: &GenerationId) -> Result<(), Error> {
         let held = self.topic.state().replicas.get(generation).map(|replica| (replica.position(), replica.is_finished()));
         if let Some((_, true)) = held {
-            return;
+            return Ok(());
         }
         let after = held.map_or(Position::START, |(position, _)| position);
         let result = self.read(generation, after).await;
-        if let Err(error) = result {
+        if let Err(error) = &result {
             tracing::debug!(%generation, %error, "log could not be read");
             self.soon(generation);
         }
         self.topic.wake();
+        result
     }
 
     async fn read(&mut self, generation: &GenerationId, mut after: Position) -> Result<(), Error> {

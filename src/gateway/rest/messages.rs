@@ -8,7 +8,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::{Body, Path, Query, conversation_id, limit};
-use crate::backend::{PathEnd, PathItem, PathQuery};
+use crate::backend::{Error, PathEnd, PathItem, PathQuery};
 use crate::gateway::desk::Asked;
 use crate::gateway::error::Refusal;
 use crate::gateway::{Gateway, sse};
@@ -64,7 +64,12 @@ pub(super) async fn history(
 async fn with_text_so_far(gateway: &Gateway, user: &UserId, item: PathItem) -> Result<HistoryItem, Refusal> {
     let mut item = HistoryItem { message: item.message, siblings: item.siblings, position: None, offset: None };
     let Some(generation) = item.message.generation.clone().filter(|_| item.message.status.is_open()) else { return Ok(item) };
-    if let Some(transcript) = gateway.hub.transcript(user, &generation).await? {
+    let transcript = match gateway.hub.transcript(user, &generation).await {
+        // One answer that nobody can read must not hide the others.
+        Err(Error::Corrupt(_)) => None,
+        transcript => transcript?,
+    };
+    if let Some(transcript) = transcript {
         item.position = Some(transcript.position);
         item.offset = Some(transcript.text.len() as u64);
         item.message.content = transcript.text;
