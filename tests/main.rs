@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "a test spawns its actors itself and waits for them")]
 #![expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
+mod chaos;
 mod conformance;
 mod harness;
 mod scenarios;

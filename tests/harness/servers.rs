@@ -54,6 +54,13 @@ impl Process {
         let done = Command::new("kill").args([signal, &self.pid.to_string()]).stderr(Stdio::null()).status();
         assert!(done.is_ok(), "there is no kill command");
     }
+
+    /// What `ps` says of it; nothing once it is gone, or waits only to be buried.
+    fn look(&self, what: &str) -> Option<String> {
+        let look = Command::new("ps").args(["-o", &format!("stat=,{what}="), "-p", &self.pid.to_string()]).output().expect("ps");
+        let said = String::from_utf8_lossy(&look.stdout).trim().to_owned();
+        (!said.is_empty() && !said.starts_with('Z')).then_some(said)
+    }
 }
 
 impl Drop for Process {
@@ -89,7 +96,7 @@ impl Server {
     }
 
     /// Starts without waiting until it answers.
-    fn launch(&mut self) {
+    pub(crate) fn launch(&mut self) {
         assert!(self.process.is_none(), "it runs already");
         let log = self.dir.path().join("log");
         self.process = Some(Process::start(&self.program, &self.args, &log));
@@ -98,8 +105,7 @@ impl Server {
     fn wait(&self) {
         let deadline = Instant::now() + START_MAX;
         while !(self.answers)(self.port) {
-            let log = || std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
-            assert!(Instant::now() < deadline, "{} does not answer: {}", self.program.display(), log());
+            assert!(Instant::now() < deadline, "{} does not answer: {}", self.program.display(), self.log());
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -121,6 +127,37 @@ impl Server {
     /// Where it keeps its data.
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// `SIGTERM`: it leaves in good order, which is waited for.
+    pub(crate) async fn leave(&mut self, most: Duration) {
+        let Some(process) = self.process.take() else { return };
+        process.signal("-TERM");
+        let deadline = Instant::now() + most;
+        while process.look("pid").is_some() {
+            assert!(Instant::now() < deadline, "{} does not leave: {}", self.program.display(), self.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Bytes of memory that it holds.
+    pub(crate) fn resident(&self) -> Option<u64> {
+        let said = self.process.as_ref()?.look("rss")?;
+        said.split_whitespace().last()?.parse::<u64>().ok().map(|kib| kib * 1024)
+    }
+
+    /// What it has written so far, over all of its lives.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
+    /// It was started and ended by itself.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.process.as_ref().is_some_and(|process| process.look("pid").is_none())
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        self.process.is_some() && (self.answers)(self.port)
     }
 
     /// A Redis command; its answer as redis-cli would show it in a script, lists one item a line.
@@ -189,13 +226,27 @@ pub(crate) fn needed(name: &str) -> Option<PathBuf> {
     found
 }
 
+/// Ready, and not only there.
+fn node_answers(port: u16) -> bool {
+    let asked = || {
+        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+        stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: chatnode\r\nconnection: close\r\n\r\n")?;
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line)?;
+        Ok::<_, std::io::Error>(line.contains(" 200 "))
+    };
+    asked().unwrap_or(false)
+}
+
 fn program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let places = std::env::split_paths(&path).chain(["/usr/sbin", "/usr/local/bin", "/usr/bin"].map(PathBuf::from));
     places.map(|place| place.join(name)).find(|path| path.is_file())
 }
 
-fn free_port() -> u16 {
+/// That nobody listens on.
+pub(crate) fn free_port() -> u16 {
     // Below the ports that the system gives to whoever connects: a server that is killed and started again must find its own.
     let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
     std::iter::repeat_with(|| rand::random_range(10_000..32_000)).take(100).find(free).expect("a loopback port")
@@ -243,8 +294,20 @@ impl Programs {
         (server, port)
     }
 
+    /// A whole node of ours; `args` gets the directory that goes away with it. It may not serve yet when this returns.
+    pub(crate) fn node(program: &Path, port: u16, args: impl FnOnce(&Path) -> Vec<String>) -> Server {
+        let dir = tempfile::tempdir().expect("a directory");
+        let args = args(dir.path());
+        let mut server = Server { program: program.to_owned(), args, port, dir, process: None, answers: node_answers };
+        server.launch();
+        server
+    }
+
     pub(crate) fn nats(&self, more: &[&str]) -> Server {
-        let port = free_port();
+        self.nats_on(free_port(), more)
+    }
+
+    pub(crate) fn nats_on(&self, port: u16, more: &[&str]) -> Server {
         let more: Vec<String> = more.iter().map(|word| (*word).to_owned()).collect();
         let base = ["-a", "127.0.0.1", "-p", &port.to_string()].map(str::to_owned);
         Server::new(&self.nats, port, |_| base.into_iter().chain(more).collect(), nats_answers)
@@ -266,12 +329,53 @@ impl Programs {
         Server::new(&self.redis, port, args, redis_answers)
     }
 
+    /// NATS servers that know each other.
+    pub(crate) fn nats_cluster(&self, servers: usize) -> Vec<Server> {
+        let routes: Vec<String> = (0..servers).map(|_| format!("nats://127.0.0.1:{}", free_port())).collect();
+        let all = routes.join(",");
+        let start = |own: &String| self.nats(&["--cluster_name", "chat", "--cluster", own, "--routes", &all]);
+        routes.iter().map(start).collect()
+    }
+
+    /// One more server of a Redis Cluster, which follows this master.
+    pub(crate) fn redis_replica(&self, master: &Server) -> Server {
+        let (bus, port) = (free_port().to_string(), master.port.to_string());
+        let replica = self.redis(&[
+            "--cluster-enabled",
+            "yes",
+            "--cluster-port",
+            &bus,
+            "--cluster-node-timeout",
+            "2000",
+            "--repl-diskless-sync-delay",
+            "0",
+        ]);
+        let bus = master.redis(&["CONFIG", "GET", "cluster-port"]);
+        replica.redis(&["CLUSTER", "MEET", "127.0.0.1", &port, bus.lines().last().expect("a port")]);
+        let id = master.redis(&["CLUSTER", "MYID"]);
+        let deadline = Instant::now() + START_MAX;
+        while replica.redis(&["CLUSTER", "REPLICATE", &id]) != "OK" {
+            assert!(Instant::now() < deadline, "the replica does not find its master");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        replica
+    }
+
     /// A Redis Cluster of so many masters.
     pub(crate) fn redis_cluster(&self, masters: usize) -> Vec<Server> {
         let servers: Vec<Server> = (0..masters)
             .map(|_| {
                 let bus = free_port().to_string();
-                self.redis(&["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-node-timeout", "2000"])
+                self.redis(&[
+                    "--cluster-enabled",
+                    "yes",
+                    "--cluster-port",
+                    &bus,
+                    "--cluster-node-timeout",
+                    "2000",
+                    "--repl-diskless-sync-delay",
+                    "0",
+                ])
             })
             .collect();
         const SLOTS: usize = 16_384;

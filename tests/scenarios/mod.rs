@@ -3,9 +3,11 @@
 mod backup;
 mod badinput;
 mod bench;
+mod cluster_credentials;
 mod cluster_differential;
 mod cluster_memory;
 mod cluster_nats;
+mod cluster_nodes;
 mod cluster_redis;
 mod cluster_tls;
 mod cluster_topology;
@@ -27,3 +29,4 @@ mod resume;
 mod socket;
 mod takeover;
 mod topology;
+mod version_one;
