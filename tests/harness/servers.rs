@@ -76,7 +76,8 @@ pub(crate) struct Server {
     program: PathBuf,
     args: Vec<String>,
     pub(crate) port: u16,
-    dir: TempDir,
+    /// Where it keeps its data.
+    pub(crate) dir: TempDir,
     process: Option<Process>,
     answers: fn(u16) -> bool,
 }
@@ -122,11 +123,6 @@ impl Server {
 
     pub(crate) fn thaw(&self) {
         self.process.as_ref().expect("it runs").signal("-CONT");
-    }
-
-    /// Where it keeps its data.
-    pub(crate) fn dir(&self) -> &Path {
-        self.dir.path()
     }
 
     /// `SIGTERM`: it leaves in good order, which is waited for.

@@ -69,7 +69,7 @@ async fn what_was_copied_from_redis_goes_on_after_the_restore() {
     let nats = programs.nats(&[]);
     let mut redis = programs.redis(&["--appendonly", "yes"]);
     let world = World::open(&redis_url(&redis), &nats_url(&nats), LEASE).await;
-    let (copy, dir, url) = (tempfile::tempdir().expect("a directory"), redis.dir().to_owned(), redis_url(&redis));
+    let (copy, dir, url) = (tempfile::tempdir().expect("a directory"), redis.dir.path().to_owned(), redis_url(&redis));
     let variables = [("redis", url.as_str()), ("backup", path(copy.path())), ("redis_data", path(&dir))];
     let node = Node::start("before", &world.backends).await;
     let mut socket = Socket::open(node.address).await;
