@@ -29,14 +29,15 @@ const TIMER_ROUGHNESS: Duration = Duration::from_millis(2);
 /// one only the indexes can be known before.
 #[must_use]
 pub fn text(generation: &GenerationId, prompt: &str) -> String {
-    tokens(generation, prompt).concat()
+    let script = Script::new(generation, prompt);
+    script.tokens(0, script.len(), |_| 0)
 }
 
-/// The same text in its tokens: at a rate of R a second, each is due 1/R after the one before it.
+/// The same text in its tokens, where it is not a stamped one: at a rate of R a second, each is due 1/R after the one before it.
 #[must_use]
 pub fn tokens(generation: &GenerationId, prompt: &str) -> Vec<&'static str> {
     let script = Script::new(generation, prompt);
-    script.tokens(0, script.len(), |_| 0)
+    (0..script.len()).map(|index| script.token(index)).collect()
 }
 
 /// The whole reasoning that precedes it; empty unless asked for.
