@@ -106,7 +106,8 @@ impl Sample {
                 let base = log.last().map_or(Position::START, |(position, _)| *position);
                 let worker = format!("ai-{attempt}");
                 let attempt = u32::try_from(attempt).expect("small") + 1;
-                let own = Own { worker, rung, base, offset: self.offset(token), reasoning_offset: 0, attempt };
+                let own =
+                    Own { worker, rung, base, offset: self.offset(token), reasoning_offset: 0, attempt, first_token_ms: None };
                 log.push((Position { epoch: EPOCHS[token / FIRST], seq: 0 }, Entry::Own(own)));
             }
             let delta = Delta { channel: Channel::Text, offset: self.offset(token), text: self.tokens[token].to_owned() };
