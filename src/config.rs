@@ -2,6 +2,7 @@
 //!
 //! The only place that knows the command line, TOML and the environment.
 
+mod auth;
 mod bench;
 mod cli;
 mod layers;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use url::Url;
 
+pub use self::auth::{AuthConfig, LoginConfig, Network};
 pub use bench::{BenchPlan, Scenario};
 
 /// The commented default, which is also the documentation of every key.
@@ -30,6 +32,18 @@ pub enum Command {
     Status(Url),
     /// Measure these gateways.
     Bench(Box<BenchPlan>),
+    /// Look after the accounts that a node with this configuration would use.
+    User(Box<Config>, UserCommand),
+}
+
+/// What to do with accounts. Names are as they were typed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UserCommand {
+    Add { name: String, admin: bool },
+    List,
+    Disable { name: String },
+    Enable { name: String },
+    Passwd { name: String },
 }
 
 /// One sentence that names where the mistake is; no secret in it.
@@ -65,18 +79,18 @@ pub fn load<A: Into<OsString>>(
     env: impl IntoIterator<Item = (String, String)>,
 ) -> Result<Command, ConfigError> {
     let env = env.into_iter().collect();
-    let (mut layers, check) = match cli::ask(args.into_iter().map(Into::into), &env)? {
+    let (mut layers, then) = match cli::ask(args.into_iter().map(Into::into), &env)? {
         cli::Asked::Text(text) => return Ok(Command::Print(text)),
         cli::Asked::Status(url) => return Ok(Command::Status(url)),
         cli::Asked::Bench(plan) => return Ok(Command::Bench(plan)),
-        cli::Asked::CheckConfig(layers) => (layers, true),
-        cli::Asked::Run(layers) => (layers, false),
+        cli::Asked::Configured(layers, then) => (layers, then),
     };
     let config = read::config(&mut layers, &env, &host_name())?;
-    if !check {
-        return Ok(Command::Run(Box::new(config)));
-    }
-    Ok(Command::Print(format!("{}{}", layers.dump(), models::note(&config.ai.models))))
+    Ok(match then {
+        cli::Then::Run => Command::Run(Box::new(config)),
+        cli::Then::User(command) => Command::User(Box::new(config), command),
+        cli::Then::Check => Command::Print(format!("{}{}", layers.dump(), models::note(&config.ai.models))),
+    })
 }
 
 /// The name of this machine, as far as the standard library lets us find it.
@@ -195,6 +209,11 @@ pub struct GatewayConfig {
     pub linger: Duration,
     /// Origins that may open a socket, beside the node's own.
     pub allowed_origins: Vec<String>,
+    /// Where people find this gateway, `scheme://host:port`, if it isn't where they seem to come from.
+    pub public_url: Option<String>,
+    /// Whose word on where a request came from is believed.
+    pub trusted_proxies: Vec<Network>,
+    pub auth: AuthConfig,
 }
 
 #[derive(Clone, Debug)]

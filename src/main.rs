@@ -3,7 +3,7 @@
 use std::{io::Write, process::ExitCode};
 
 use chatnode::config::{self, Command};
-use chatnode::{bench, node, status, telemetry};
+use chatnode::{bench, node, status, telemetry, user};
 
 fn main() -> ExitCode {
     match config::from_process() {
@@ -17,6 +17,9 @@ fn main() -> ExitCode {
         }
         Ok(Command::Bench(plan)) => {
             bench::block_on(*plan).map_or_else(|error| say(error, ExitCode::FAILURE), |text| print(&text))
+        }
+        Ok(Command::User(config, command)) => {
+            user::block_on(*config, command).map_or_else(|error| say(error, ExitCode::FAILURE), |text| print(&text))
         }
         Err(error) => say(error, ExitCode::from(64)),
     }

@@ -94,7 +94,7 @@ impl Signals {
     }
 }
 
-async fn open(config: &Config, drain: &Drain, metrics: &Metrics) -> Result<Backends, Error> {
+pub(crate) async fn open(config: &Config, drain: &Drain, metrics: &Metrics) -> Result<Backends, Error> {
     match &config.deployment {
         Deployment::Embedded(data_dir) => Ok(embedded::open(&embedded::Options::new(data_dir.clone(), config.ai.lease), drain)?),
         Deployment::Cluster { redis_url, nats_url, prefix, events_stream } => {

@@ -60,6 +60,7 @@ pub fn serve(probes: Probes, roles: Option<Router>, listener: TcpListener) {
                 tracing::debug!(%error, "TCP_NODELAY could not be set");
             }
         });
+        let router = router.into_make_service_with_connect_info::<std::net::SocketAddr>();
         let server = axum::serve(listener, router).with_graceful_shutdown(stopped.cancelled_owned());
         if let Err(error) = server.await {
             tracing::error!(%error, "serving ended");

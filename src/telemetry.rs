@@ -124,6 +124,11 @@ impl Metrics {
         self.0.gateway.rate_limited.get_or_create(&[("scope", scope.to_owned())]).inc();
     }
 
+    /// Somebody said who they are. `method` and `result` are of few words.
+    pub fn authenticated(&self, method: &'static str, result: &'static str) {
+        self.0.gateway.auth.get_or_create(&[("method", method.to_owned()), ("result", result.to_owned())]).inc();
+    }
+
     /// From accepting a question to writing the first delta of its answer to a socket.
     pub fn first_token(&self, took: Duration) {
         self.0.answers.first_token.observe(took.as_secs_f64());
@@ -315,6 +320,7 @@ struct Gateway {
     requests: Counters<3>,
     request_seconds: Histogram,
     rate_limited: Counters<1>,
+    auth: Counters<2>,
 }
 
 impl Gateway {
@@ -329,6 +335,7 @@ impl Gateway {
             requests: add(to, "http_requests", "Answered requests"),
             request_seconds: timer(to, "http_request_duration_seconds", "From request to answer, streams up to their start"),
             rate_limited: add(to, "rate_limited", "Frames and requests over a limit"),
+            auth: add(to, "auth", "Tries to say who one is"),
         }
     }
 }

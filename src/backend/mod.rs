@@ -1,12 +1,14 @@
-//! What chatnode needs from storage and from the wire between nodes, in four small traits and no vendor's words.
+//! What chatnode needs from storage and from the wire between nodes, in small traits and no vendor's words.
 //!
 //! The store is the truth; the backplane is a hint that may drop, repeat or reorder anything. Whoever writes
 //! stores first and publishes then. `embedded` keeps both promises inside one process, `cluster` between many;
 //! one conformance suite (`tests/conformance`) holds both to the contracts below.
 
+pub mod accounts;
 pub mod cluster;
 pub mod embedded;
 mod fold;
+pub mod limits;
 mod measured;
 
 use std::sync::Arc;
@@ -16,6 +18,8 @@ use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use self::accounts::Accounts;
+use self::limits::Limits;
 pub use measured::measured;
 
 use crate::event::Happened;
@@ -59,6 +63,8 @@ pub struct Backends {
     pub generations: Arc<dyn Generations>,
     pub backplane: Arc<dyn Backplane>,
     pub events: Arc<dyn Events>,
+    pub accounts: Arc<dyn Accounts>,
+    pub limits: Arc<dyn Limits>,
     /// How the links to both stand, for probes and for readers that must poll while hints don't come.
     pub health: watch::Receiver<Health>,
 }
@@ -396,7 +402,7 @@ pub enum Subject {
     /// Work for this model is there.
     Work(String),
     Cancel(GenerationId),
-    /// The user's list changed.
+    /// The user's list changed, or the user's right to be here.
     User(UserId),
 }
 
@@ -440,6 +446,8 @@ pub enum Hint {
         #[serde(default = "Time::now")]
         at: Time,
     },
+    /// A right of the user was taken away: look again whether it holds.
+    Access,
 }
 
 /// For programs outside: what happened, never what was said.

@@ -9,7 +9,7 @@ use url::Url;
 
 use super::bench::{BenchFlags, BenchPlan};
 use super::layers::{Layers, Origin};
-use super::{ConfigError, DEFAULT_TOML};
+use super::{ConfigError, DEFAULT_TOML, UserCommand};
 
 /// Bytes of a configuration file, or of a file with one secret.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -24,7 +24,7 @@ const TYPO_DISTANCE_MAX: usize = 2;
 pub(super) type Environment = BTreeMap<String, String>;
 
 /// Flag, variable and key of each setting that has all three.
-const SETTINGS: [(&str, &str, &str); 8] = [
+const SETTINGS: [(&str, &str, &str); 10] = [
     ("--role", "CHATNODE_ROLE", "node.role"),
     ("--listen", "CHATNODE_LISTEN", "node.listen"),
     ("--redis-url", "CHATNODE_REDIS_URL", "cluster.redis_url"),
@@ -33,6 +33,8 @@ const SETTINGS: [(&str, &str, &str); 8] = [
     ("--node-id", "CHATNODE_NODE_ID", "node.id"),
     ("--log-format", "CHATNODE_LOG_FORMAT", "log.format"),
     ("--log", "CHATNODE_LOG", "log.level"),
+    ("--auth", "CHATNODE_AUTH", "auth.mode"),
+    ("--anonymous", "CHATNODE_ANONYMOUS", "auth.anonymous"),
 ];
 
 /// Variables without a flag.
@@ -43,12 +45,18 @@ const CONFIG_VARIABLE: &str = "CHATNODE_CONFIG";
 
 /// What the command line asks for.
 pub(super) enum Asked {
-    Run(Layers),
-    CheckConfig(Layers),
+    Configured(Layers, Then),
     Status(Url),
     Bench(Box<BenchPlan>),
     /// Help or version.
     Text(String),
+}
+
+/// What needs a configuration.
+pub(super) enum Then {
+    Run,
+    Check,
+    User(UserCommand),
 }
 
 pub(super) fn ask(args: impl IntoIterator<Item = OsString>, env: &Environment) -> Result<Asked, ConfigError> {
@@ -59,15 +67,16 @@ pub(super) fn ask(args: impl IntoIterator<Item = OsString>, env: &Environment) -
         }
         Err(error) => return Err(sentence(&error)),
     };
-    let check = match cli.command {
+    let then = match cli.command {
         // It runs no node, so nothing else matters.
         Some(Subcommands::Status { url }) => return Ok(Asked::Status(address(&url)?)),
         Some(Subcommands::Bench(flags)) => {
             let redis_url = cli.flags.redis_url.as_deref().or_else(|| variable(env, "CHATNODE_REDIS_URL"));
             return Ok(Asked::Bench(Box::new(flags.plan(redis_url)?)));
         }
-        Some(Subcommands::CheckConfig) => true,
-        None => false,
+        Some(Subcommands::CheckConfig) => Then::Check,
+        Some(Subcommands::User { command }) => Then::User(command.into()),
+        None => Then::Run,
     };
     refuse_typos(env)?;
     let mut layers = Layers::default();
@@ -85,7 +94,7 @@ pub(super) fn ask(args: impl IntoIterator<Item = OsString>, env: &Environment) -
             layers.set(key, text, Origin::Flag(flag));
         }
     }
-    Ok(if check { Asked::CheckConfig(layers) } else { Asked::Run(layers) })
+    Ok(Asked::Configured(layers, then))
 }
 
 pub(super) fn address(text: &str) -> Result<Url, ConfigError> {
@@ -135,6 +144,43 @@ enum Subcommands {
     },
     /// Measures gateways from outside and checks every byte of what they answer. Exit code 1 when one was wrong
     Bench(BenchFlags),
+    /// Looks after the accounts that people log in with. A password is asked for, or read as one line from standard input
+    User {
+        #[command(subcommand)]
+        command: UserCommands,
+    },
+}
+
+#[derive(Subcommand)]
+enum UserCommands {
+    /// Makes an account and sets its password
+    Add {
+        /// a-z 0-9 . _ @ + -
+        name: String,
+        /// May see how the cluster stands
+        #[arg(long)]
+        admin: bool,
+    },
+    /// Shows all accounts
+    List,
+    /// Lets somebody in no more: sessions end and sockets close within a second, on every node
+    Disable { name: String },
+    /// Lets somebody in again
+    Enable { name: String },
+    /// Sets a new password, which ends all sessions
+    Passwd { name: String },
+}
+
+impl From<UserCommands> for UserCommand {
+    fn from(command: UserCommands) -> Self {
+        match command {
+            UserCommands::Add { name, admin } => Self::Add { name, admin },
+            UserCommands::List => Self::List,
+            UserCommands::Disable { name } => Self::Disable { name },
+            UserCommands::Enable { name } => Self::Enable { name },
+            UserCommands::Passwd { name } => Self::Passwd { name },
+        }
+    }
 }
 
 #[derive(Args)]
@@ -166,13 +212,19 @@ struct Flags {
     /// off, error, warn, info, debug, trace, or directives such as info,chatnode=debug [CHATNODE_LOG]
     #[arg(long, global = true, value_name = "LEVEL")]
     log: Option<String>,
+    /// How people log in [CHATNODE_AUTH]
+    #[arg(long, global = true, value_name = "none|local")]
+    auth: Option<String>,
+    /// Where a gateway may listen though nobody has to log in [CHATNODE_ANONYMOUS]
+    #[arg(long, global = true, value_name = "loopback|anywhere")]
+    anonymous: Option<String>,
 }
 
 impl Flags {
     /// In the order of [`SETTINGS`].
     fn values(&self) -> [Option<&str>; SETTINGS.len()] {
-        let Self { role, listen, config: _, redis_url, nats_url, data_dir, node_id, log_format, log } = self;
-        [role, listen, redis_url, nats_url, data_dir, node_id, log_format, log].map(Option::as_deref)
+        let Self { role, listen, config: _, redis_url, nats_url, data_dir, node_id, log_format, log, auth, anonymous } = self;
+        [role, listen, redis_url, nats_url, data_dir, node_id, log_format, log, auth, anonymous].map(Option::as_deref)
     }
 }
 

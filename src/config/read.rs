@@ -4,13 +4,15 @@
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 
+use super::auth::{self, AuthConfig};
 use super::cli::{Environment, read_file};
 use super::layers::{Layers, Section, nearest, quote};
 use super::models;
 use super::{AiConfig, Config, ConfigError, DataDir, Deployment, GatewayConfig, LogConfig, RetryConfig, Roles, Secret};
 
 const SECOND_MS: u64 = 1_000;
-const HOUR_MS: u64 = 3_600 * SECOND_MS;
+pub(super) const MINUTE_MS: u64 = 60 * SECOND_MS;
+const HOUR_MS: u64 = 60 * MINUTE_MS;
 pub(super) const DAY_MS: u64 = 24 * HOUR_MS;
 const KIB: u64 = 1024;
 const GIB: u64 = KIB * KIB * KIB;
@@ -34,18 +36,11 @@ pub(super) fn config(layers: &mut Layers, env: &Environment, host: &str) -> Resu
         drain: node.ms("drain_ms", 0..=HOUR_MS)?,
         deployment: deployment(layers)?,
         log: log(&layers.section("log"))?,
-        gateway: gateway(&layers.section("gateway"))?,
+        gateway: gateway(&layers.section("gateway"), auth::auth(&layers.section("auth"))?)?,
         ai: ai(layers, env)?,
     };
-    let anywhere = layers.section("auth").choice("anonymous", &[("loopback", false), ("anywhere", true)])?;
+    auth::refuse_open_house(&layers.section("auth"), &node, config.roles, listen, &config.gateway.auth)?;
     layers.refuse_unknown()?;
-    if config.roles.gateway() && !listen.ip().is_loopback() && !anywhere {
-        let why = format_args!(
-            "is {listen}, which other machines can reach, and there is no login: write anonymous = \"anywhere\" under [auth] in \
-             a configuration file if everybody who can reach it may use it"
-        );
-        return Err(node.error("listen", why));
-    }
     Ok(config)
 }
 
@@ -172,7 +167,7 @@ fn log(section: &Section<'_>) -> Result<LogConfig, ConfigError> {
     }
 }
 
-fn gateway(section: &Section<'_>) -> Result<GatewayConfig, ConfigError> {
+fn gateway(section: &Section<'_>, auth: AuthConfig) -> Result<GatewayConfig, ConfigError> {
     let config = GatewayConfig {
         heartbeat: section.ms("heartbeat_ms", 100..=60 * SECOND_MS)?,
         ping: section.ms("ping_ms", 100..=HOUR_MS)?,
@@ -185,14 +180,13 @@ fn gateway(section: &Section<'_>) -> Result<GatewayConfig, ConfigError> {
         subscriptions_max: section.size("subscriptions_max", 1..=100_000)?,
         linger: section.ms("linger_ms", 0..=HOUR_MS)?,
         allowed_origins: section.texts("allowed_origins")?,
+        public_url: auth::public_url(section)?,
+        trusted_proxies: auth::trusted_proxies(section)?,
+        auth,
     };
-    for origin in &config.allowed_origins {
-        let url = url::Url::parse(origin).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
-        if url.is_none_or(|url| url.origin().ascii_serialization() != *origin) {
-            let problem =
-                format_args!("must hold origins like \"https://chat.example.org\", without a path, not {}", quote(origin));
-            return Err(section.error("allowed_origins", problem));
-        }
+    if let Some(origin) = config.allowed_origins.iter().find(|origin| !auth::is_origin(origin)) {
+        let problem = format_args!("must hold origins like \"https://chat.example.org\", without a path, not {}", quote(origin));
+        return Err(section.error("allowed_origins", problem));
     }
     Ok(config)
 }

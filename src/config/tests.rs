@@ -166,6 +166,22 @@ fn other_machines_are_let_in_only_when_told_so() {
     assert!(config(&["--listen", "localhost:80"], &[]).listen.is_ipv4());
     let anywhere = Toml::new("[node]\nlisten = '0.0.0.0:80'\n[auth]\nanonymous = 'anywhere'\n");
     assert_eq!(anywhere.config().listen.port(), 80);
+    config(&["--listen", "0.0.0.0:80", "--anonymous", "anywhere"], &[]);
+    config(&["--listen", "0.0.0.0:80"], &[("CHATNODE_ANONYMOUS", "anywhere")]);
+    // Who has to log in may come from anywhere.
+    let login = config(&["--listen", "0.0.0.0:80", "--auth", "local"], &[]);
+    assert!(matches!(login.gateway.auth, AuthConfig::Login(LoginConfig { local: true, .. })));
+    assert_eq!(config(&[], &[]).gateway.auth, AuthConfig::Anonymous);
+}
+
+#[test]
+fn ways_to_log_in_are_words_that_fit_together() {
+    assert_eq!(error(&["--auth", "lokal"], &[]), "--auth: auth.mode must be none or local, not \"lokal\"");
+    assert_eq!(error(&["--auth", "none,local"], &[]), "--auth: auth.mode must be none or local, not \"none,local\"");
+    let url = Toml::new("[gateway]\npublic_url = 'chat.example.org'\n").error();
+    assert!(url.starts_with("my.toml: gateway.public_url must be an address like"), "{url}");
+    let proxies = Toml::new("[gateway]\ntrusted_proxies = ['nginx']\n").error();
+    assert!(proxies.starts_with("my.toml: gateway.trusted_proxies must hold addresses like"), "{proxies}");
 }
 
 #[test]

@@ -19,12 +19,24 @@ pub struct Refusal {
     pub retry_after_ms: Option<u64>,
     /// How an answer ended that can't be cancelled any more.
     pub status: Option<Status>,
+    /// Logging in as the same again would not help.
+    pub forbidden: bool,
 }
 
 impl Refusal {
     #[must_use]
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), retry_after_ms: None, status: None }
+        Self { code, message: message.into(), retry_after_ms: None, status: None, forbidden: false }
+    }
+
+    #[must_use]
+    pub fn unauthorized() -> Self {
+        Self::new(ErrorCode::Unauthorized, "log in first")
+    }
+
+    #[must_use]
+    pub fn forbidden(message: impl Into<String>) -> Self {
+        Self { forbidden: true, ..Self::new(ErrorCode::Unauthorized, message) }
     }
 
     #[must_use]
@@ -68,6 +80,7 @@ impl Refusal {
             ErrorCode::BadFrame => StatusCode::BAD_REQUEST,
             ErrorCode::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             ErrorCode::NotFound => StatusCode::NOT_FOUND,
+            ErrorCode::Unauthorized if self.forbidden => StatusCode::FORBIDDEN,
             ErrorCode::Unauthorized => StatusCode::UNAUTHORIZED,
             ErrorCode::RateLimited | ErrorCode::QuotaExceeded => StatusCode::TOO_MANY_REQUESTS,
             ErrorCode::ModelNotFound => StatusCode::UNPROCESSABLE_ENTITY,

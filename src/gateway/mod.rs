@@ -27,12 +27,14 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::backend::{Backends, Cluster};
-use crate::config::GatewayConfig;
+use crate::config::{AuthConfig, GatewayConfig};
 use crate::drain::Drain;
 use crate::telemetry::Metrics;
 use auth::Auth;
 use desk::Desk;
 use hub::Hub;
+
+pub(crate) const SOCKET_PATH: &str = "/ws/chat";
 
 /// What every handler gets. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -45,6 +47,7 @@ pub struct Gateway {
     pub(crate) hub: Hub,
     pub(crate) drain: Drain,
     pub(crate) metrics: Metrics,
+    pub(crate) auth: Auth,
     open: Arc<AtomicU32>,
 }
 
@@ -64,17 +67,9 @@ impl Gateway {
     ) -> Self {
         let desk = Desk::new(backends.clone(), drain.clone(), cluster.clone(), metrics.clone(), config.prompt_bytes_max);
         let hub = Hub::new(backends.clone(), drain.clone(), metrics.clone(), config.linger);
-        Self {
-            node_id: node_id.into(),
-            config: Arc::new(config),
-            backends,
-            cluster,
-            desk,
-            hub,
-            drain,
-            metrics,
-            open: Arc::default(),
-        }
+        let config = Arc::new(config);
+        let auth = Auth::new(backends.clone(), Arc::clone(&config), &drain);
+        Self { node_id: node_id.into(), config, backends, cluster, desk, hub, drain, metrics, auth, open: Arc::default() }
     }
 
     /// WebSocket connections that are open.
@@ -85,12 +80,13 @@ impl Gateway {
 
     /// Everything that people and programs talk to.
     pub fn router(self) -> Router {
-        let auth = Auth::new(Arc::clone(&self.backends.store));
-        let known = Router::new()
-            .route("/ws/chat", get(socket::upgrade))
-            .merge(rest::router(&self))
-            .route_layer(from_fn_with_state(auth.clone(), auth::identify));
-        let page = Router::new().route("/", get(ui::serve)).route_layer(from_fn_with_state(auth, auth::identify));
+        let identified = from_fn_with_state(self.auth.clone(), auth::identify);
+        let socket = Router::new().route(SOCKET_PATH, get(socket::upgrade)).route_layer(identified.clone());
+        let mut page = Router::new().route("/", get(ui::serve));
+        if self.config.auth == AuthConfig::Anonymous {
+            page = page.route_layer(identified);
+        }
+        let known = socket.merge(rest::router(&self));
         known
             .merge(page)
             .fallback(ui::serve)

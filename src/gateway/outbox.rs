@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Gateway;
+use super::auth::right::Right;
 use super::frames;
 use super::hub::{Reader, Subscription};
 use super::resume::Step;
@@ -60,6 +61,7 @@ impl From<axum::Error> for End {
 pub(super) struct Outbox {
     gateway: Gateway,
     user: UserId,
+    right: Right,
     reader: Arc<Reader>,
     sending: Arc<AtomicUsize>,
     subscriptions: HashMap<ConversationId, Subscription>,
@@ -73,8 +75,8 @@ pub(super) async fn refuse(mut socket: WebSocket, code: u16, reason: &'static st
 }
 
 impl Outbox {
-    pub(super) fn new(gateway: Gateway, user: UserId, reader: Arc<Reader>, sending: Arc<AtomicUsize>) -> Self {
-        Self { gateway, user, reader, sending, subscriptions: HashMap::new(), own: VecDeque::new() }
+    pub(super) fn new(gateway: Gateway, user: UserId, right: Right, reader: Arc<Reader>, sending: Arc<AtomicUsize>) -> Self {
+        Self { gateway, user, right, reader, sending, subscriptions: HashMap::new(), own: VecDeque::new() }
     }
 
     /// Runs until the connection ends; answers the close code.
@@ -126,6 +128,7 @@ impl Outbox {
                     Some(order) => self.order(sink, order).await?,
                     None => return Err(End::Close(close::GOING_AWAY, "")),
                 },
+                () = self.right.in_doubt() => self.look_again().await?,
                 () = self.reader.woken() => {}
                 hint = list.next() => match hint {
                     Some(hint) => self.list_changed(sink, &hint).await?,
@@ -236,6 +239,14 @@ impl Outbox {
         if tails.is_empty() { Ok(()) } else { self.say(sink, &ServerFrame::Heartbeat { tails }).await }
     }
 
+    /// A socket must not outlive the right that let it in.
+    async fn look_again(&mut self) -> Result<(), End> {
+        match self.right.holds().await {
+            true => Ok(()),
+            false => Err(End::Close(close::UNAUTHORIZED, "logged out")),
+        }
+    }
+
     async fn list_changed(&mut self, sink: &mut Sink, hint: &Hint) -> Result<(), End> {
         let change = match hint {
             Hint::Conversation { conversation } => ConversationChange { conversation: conversation.clone(), deleted: false },
@@ -243,6 +254,7 @@ impl Outbox {
                 self.subscriptions.remove(&conversation.id);
                 ConversationChange { conversation: conversation.clone(), deleted: true }
             }
+            Hint::Access => return self.look_again().await,
             _ => return Ok(()),
         };
         self.say(sink, &ServerFrame::Conversation { conversation: change }).await

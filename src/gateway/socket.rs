@@ -16,7 +16,9 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::Gateway;
-use super::auth::origin_allowed;
+use super::auth::Caller;
+use super::auth::origin::{self, Origin};
+use super::auth::right::Right;
 use super::desk::Asked;
 use super::error::{About, Refusal};
 use super::frames;
@@ -42,7 +44,7 @@ const ENVELOPE_BYTES_MAX: usize = 64 * 1024;
 /// `GET /ws/chat`.
 pub(super) async fn upgrade(
     State(gateway): State<Gateway>,
-    Extension(user): Extension<UserId>,
+    caller: Option<Extension<Caller>>,
     headers: HeaderMap,
     socket: WebSocketUpgrade,
 ) -> Response {
@@ -52,7 +54,7 @@ pub(super) async fn upgrade(
             .retry_after(500)
             .into_response();
     }
-    let allowed = origin_allowed(&headers, &gateway.config.allowed_origins);
+    let admitted = admit(&gateway, caller.map(|Extension(caller)| caller), &headers);
     let locale = headers.get(ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok()).and_then(locale);
     let frame_bytes_max = gateway.config.prompt_bytes_max * ESCAPED_BYTES_MAX + ENVELOPE_BYTES_MAX;
     socket
@@ -64,14 +66,30 @@ pub(super) async fn upgrade(
         .on_upgrade(async move |socket| {
             let drain = gateway.drain.clone();
             drain.spawn("socket", async move {
-                if allowed {
-                    serve(gateway, user, locale, socket).await;
-                } else {
-                    gateway.metrics.ws_rejected("origin");
-                    outbox::refuse(socket, close::POLICY, "this origin is not allowed").await;
+                match admitted {
+                    Ok(caller) => serve(gateway, caller, locale, socket).await,
+                    Err((why, code, sentence)) => {
+                        gateway.metrics.ws_rejected(why);
+                        outbox::refuse(socket, code, sentence).await;
+                    }
                 }
             });
         })
+}
+
+/// The caller, or what the client is told instead: browsers say nothing about a failed upgrade, but hand on a close code.
+fn admit(gateway: &Gateway, caller: Option<Caller>, headers: &HeaderMap) -> Result<Caller, (&'static str, u16, &'static str)> {
+    let foreign = ("origin", close::POLICY, "this origin is not allowed");
+    let origin = origin::of(headers, &gateway.config);
+    if origin == Origin::Foreign {
+        return Err(foreign);
+    }
+    let caller = caller.ok_or(("unauthorized", close::UNAUTHORIZED, "log in first"))?;
+    // A browser always names the page. Where nobody logs in there is nothing to be stolen, and programs come without.
+    if origin == Origin::Absent && caller.came_by_cookie() && !caller.is_anonymous() {
+        return Err(foreign);
+    }
+    Ok(caller)
 }
 
 /// The first language that the browser prefers, if the UI speaks it.
@@ -80,7 +98,9 @@ fn locale(accepted: &str) -> Option<String> {
     languages.find(|language| matches!(language.as_str(), "vi" | "en"))
 }
 
-async fn serve(gateway: Gateway, user: UserId, locale: Option<String>, socket: WebSocket) {
+async fn serve(gateway: Gateway, caller: Caller, locale: Option<String>, socket: WebSocket) {
+    let user = caller.user.clone();
+    let right = Right::of(&gateway.auth, &caller);
     gateway.metrics.ws_opened();
     gateway.open.fetch_add(1, Ordering::Relaxed);
     let (sink, stream) = socket.split();
@@ -95,7 +115,7 @@ async fn serve(gateway: Gateway, user: UserId, locale: Option<String>, socket: W
         heartbeat_ms: u32::try_from(gateway.config.heartbeat.as_millis()).unwrap_or(u32::MAX),
         locale,
     };
-    let outbox = Outbox::new(gateway.clone(), user.clone(), Arc::clone(&reader), Arc::clone(&sending));
+    let outbox = Outbox::new(gateway.clone(), user.clone(), right, Arc::clone(&reader), Arc::clone(&sending));
     let connection = Connection {
         limit: Bucket::new(gateway.config.frames_per_second_max, Instant::now()),
         gateway: gateway.clone(),

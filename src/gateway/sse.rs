@@ -13,10 +13,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Gateway;
+use super::auth::Caller;
+use super::auth::right::Right;
 use super::error::Refusal;
 use super::frames;
 use super::hub::{Have, Reader, Subscription};
-use crate::model::{GenerationId, Position, UserId};
+use crate::model::{GenerationId, Position};
 use crate::protocol::ServerFrame;
 
 /// Comments on an idle stream, so that proxies keep it open.
@@ -27,6 +29,7 @@ struct Feed {
     reader: Arc<Reader>,
     first: VecDeque<Utf8Bytes>,
     stopped: CancellationToken,
+    right: Right,
 }
 
 /// The events of one answer behind `after`, with `first` before them. `asked` is when its question came, if it just did.
@@ -35,7 +38,7 @@ struct Feed {
 /// `not_found` when it isn't this user's.
 pub async fn answer(
     gateway: &Gateway,
-    user: &UserId,
+    caller: &Caller,
     generation: GenerationId,
     after: Option<Position>,
     first: Option<ServerFrame>,
@@ -44,7 +47,7 @@ pub async fn answer(
     let reader = Reader::new(gateway.config.outbox_bytes_max, gateway.metrics.clone());
     let position = after.unwrap_or(Position::START);
     let have = Have { generation: generation.clone(), position, offset: None };
-    let mut subscription = gateway.hub.attach(user, &generation.conversation(), &reader, &[have]).await?;
+    let mut subscription = gateway.hub.attach(&caller.user, &generation.conversation(), &reader, &[have]).await?;
     if let Some(at) = asked {
         gateway.hub.asked(&generation, at);
     }
@@ -53,7 +56,8 @@ pub async fn answer(
         return Err(Refusal::not_found());
     }
     let first = first.iter().map(frames::encode).collect();
-    let feed = Feed { subscription, reader, first, stopped: gateway.drain.stopped().clone() };
+    let right = Right::of(&gateway.auth, caller);
+    let feed = Feed { subscription, reader, first, stopped: gateway.drain.stopped().clone(), right };
     let events = stream::unfold(feed, async move |mut feed| {
         let event = next(&mut feed).await?;
         Some((Ok::<_, Infallible>(event), feed))
@@ -81,6 +85,9 @@ async fn next(feed: &mut Feed) -> Option<Event> {
         tokio::select! {
             () = feed.reader.woken() => {}
             () = feed.stopped.cancelled() => return None,
+            () = feed.right.in_doubt() => if !feed.right.holds().await {
+                return None;
+            },
         }
     }
 }

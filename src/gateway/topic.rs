@@ -246,7 +246,7 @@ impl Task {
                 self.watches.clear();
             }
             Hint::Conversation { conversation } => self.version = self.version.max(conversation.version),
-            Hint::Work | Hint::Cancel { .. } => {}
+            Hint::Work | Hint::Cancel { .. } | Hint::Access => {}
         }
     }
 

@@ -13,6 +13,7 @@ fn full() -> Metrics {
     metrics.ws_lagging();
     metrics.http_request("/api/models", "GET", 200, took);
     metrics.rate_limited("connection");
+    metrics.authenticated("local", "refused");
     metrics.first_token(took);
     metrics.delivered(took);
     metrics.token_gap(took);
@@ -53,6 +54,7 @@ fn every_figure_has_its_documented_name() {
         "chatnode_http_requests_total{route=\"/api/models\",method=\"GET\",status=\"200\"} 1",
         "chatnode_http_request_duration_seconds_count 1",
         "chatnode_rate_limited_total{scope=\"connection\"} 1",
+        "chatnode_auth_total{method=\"local\",result=\"refused\"} 1",
         "chatnode_generations_active 0",
         "chatnode_generations_total{outcome=\"completed\"} 1",
         "chatnode_first_token_seconds_bucket{le=\"0.005\"} 1",

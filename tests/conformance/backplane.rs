@@ -98,6 +98,7 @@ pub(crate) async fn all_hints_travel(backends: Backends) {
         Hint::Conversation { conversation },
         Hint::Work,
         Hint::Cancel { at: Time::now() },
+        Hint::Access,
     ];
     for hint in hints {
         let subject = Subject::Conversation(ConversationId::generate());

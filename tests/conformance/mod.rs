@@ -1,10 +1,11 @@
-//! The contracts of the three backend traits, as cases that any world has to pass unchanged.
+//! The contracts of the backend traits, as cases that any world has to pass unchanged.
 //!
 //! A case is an `async fn(Backends)`. It gets a world of its own (nothing in it, a lease of [`LEASE`]) and knows
 //! nothing about what is behind the traits. A world joins with one runner: see `embedded.rs`.
 
 pub(crate) mod stage;
 
+mod accounts;
 mod backplane;
 mod cancel;
 mod claim;
@@ -13,6 +14,7 @@ mod conversations;
 mod embedded;
 mod embedded_files;
 mod embedded_model;
+mod limits;
 mod log;
 mod nodes;
 mod path;
@@ -79,6 +81,14 @@ macro_rules! every_case {
             }
             nodes {
                 heartbeat_lists_the_living waiting_work_is_counted
+            }
+            accounts {
+                add_reads_back names_belong_to_one list_is_in_order change_ends_sessions
+                passes_let_in_until_they_end keys_outlive_sessions too_many_passes_cost_the_oldest
+                changes_are_told changes_at_once
+            }
+            limits {
+                a_burst_then_the_rate buckets_are_apart one_bucket_for_all_at_once
             }
         }
     };

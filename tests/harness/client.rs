@@ -33,6 +33,8 @@ pub(crate) struct Copy {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tab {
     pub(crate) cookie: Option<String>,
+    /// True for a browser: it names the page that it shows.
+    pub(crate) page: bool,
     pub(crate) copies: BTreeMap<GenerationId, Copy>,
     pub(crate) prompts: BTreeMap<String, String>,
     pub(crate) expected: BTreeMap<GenerationId, String>,
@@ -57,7 +59,8 @@ impl Tab {
 
     /// `None` when nobody is there, or nobody who wants us.
     pub(crate) async fn try_connect(mut self, address: SocketAddr) -> Option<Socket> {
-        let (mut stream, cookie) = upgrade(address, self.cookie.as_deref(), None).await?;
+        let (mut stream, cookie) =
+            upgrade(address, self.cookie.as_deref(), self.page.then(|| format!("http://{address}")).as_deref()).await?;
         self.cookie = cookie.or(self.cookie);
         let packet = timeout(PATIENCE, stream.next()).await.expect("a frame in time")?.ok()?;
         let Packet::Text(text) = packet else { return None };

@@ -3,6 +3,7 @@
 
 pub(crate) mod client;
 pub(crate) mod node;
+pub(crate) mod people;
 pub(crate) mod rest;
 pub(crate) mod servers;
 pub(crate) mod upstream;

@@ -23,13 +23,28 @@ impl Rest {
         Self { client, address, cookie }
     }
 
+    /// A browser in which somebody has logged in.
+    pub(crate) async fn log_in(address: SocketAddr, name: &str, password: &str) -> Self {
+        let client = client();
+        let body = serde_json::json!({"name": name, "password": password});
+        let response = client.post(format!("http://{address}/api/login")).json(&body).send().await.expect("an answer");
+        assert_eq!(response.status(), StatusCode::OK);
+        let cookie = cookie_of(&response).expect("a session");
+        Self { client, address, cookie }
+    }
+
+    /// The same browser at another gateway.
+    pub(crate) fn at(&self, address: SocketAddr) -> Self {
+        Self { address, ..self.clone() }
+    }
+
     /// The same browser as this tab.
     pub(crate) fn of(tab: &Tab, address: SocketAddr) -> Self {
         Self { client: client(), address, cookie: tab.cookie.clone().expect("a cookie") }
     }
 
     pub(crate) fn tab(&self) -> Tab {
-        Tab { cookie: Some(self.cookie.clone()), ..Tab::default() }
+        Tab { cookie: Some(self.cookie.clone()), page: true, ..Tab::default() }
     }
 
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {

@@ -151,3 +151,15 @@ format: string, conversation: Conversation,
 messages: Array<Message>, };
 
 export type Imported = { conversation: Conversation, messages: number, };
+
+export type LoginMethods = { methods: Array<LoginMethod>, };
+
+export type LoginMethod = "local";
+
+export type Login = { name: string, password: string, };
+
+export type Me = { user: string, 
+/**
+ * Absent where nobody logs in.
+ */
+name?: string, admin: boolean, };

@@ -60,6 +60,16 @@ pub(super) enum Key<'a> {
     /// Hash: node → what it said.
     NodeInfos,
     Secret(&'a str),
+    /// Hash: user → account.
+    Accounts,
+    /// Hash: name → user.
+    AccountNames,
+    /// Hash: digest → pass.
+    Passes(&'a UserId),
+    /// Stream: users whose right was taken away.
+    AccessChanges,
+    /// String: the millisecond when the bucket of this name is full again.
+    Bucket(&'a str),
 }
 
 impl Keys {
@@ -93,6 +103,11 @@ impl Keys {
             Key::Nodes => format!("{p}:{{nodes}}:seen"),
             Key::NodeInfos => format!("{p}:{{nodes}}:info"),
             Key::Secret(name) => format!("{p}:secret:{name}"),
+            Key::Accounts => format!("{p}:{{accounts}}:all"),
+            Key::AccountNames => format!("{p}:{{accounts}}:names"),
+            Key::Passes(u) => format!("{p}:{{accounts}}:passes:{}", short_user(u)),
+            Key::AccessChanges => format!("{p}:{{accounts}}:changes"),
+            Key::Bucket(name) => format!("{p}:bucket:{}", model_token(name)),
         }
     }
 
@@ -220,6 +235,11 @@ mod tests {
             Key::Nodes,
             Key::NodeInfos,
             Key::Secret("cookie"),
+            Key::Accounts,
+            Key::AccountNames,
+            Key::Passes(&user),
+            Key::AccessChanges,
+            Key::Bucket("{b}"),
         ];
         let all: std::collections::BTreeSet<_> = of_conversation.iter().chain(&others).map(|key| keys.key(key)).collect();
         assert_eq!(all.len(), of_conversation.len() + others.len());

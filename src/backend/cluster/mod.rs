@@ -1,10 +1,11 @@
 //! Both worlds' promises between many processes: Redis is the store, NATS the backplane.
 //!
-//! [`open`] gives the three traits. The rest of the house knows nothing of Redis or NATS, and nothing here knows what an answer is for.
+//! [`open`] gives the traits. The rest of the house knows nothing of Redis or NATS, and nothing here knows what an answer is for.
 //! - `keys` names things, `record` and `entry` say what they look like, `steps` holds the scripts (`lua/`).
-//! - `store`, `list` keep conversations; `submit`, `claim`, `generations` keep logs; `sweep` completes what a crash cut in two.
+//! - `accounts` keeps who may log in, `limits` counts; `store`, `list` keep conversations; `submit`, `claim`, `generations` keep logs; `sweep` completes what a crash cut in two.
 //! - `link` and `nats` are the connections (`address` reads theirs), `backplane` the hints, `events` what others hear, `health` tells how they stand.
 
+mod accounts;
 mod address;
 mod backplane;
 mod claim;
@@ -13,6 +14,7 @@ mod events;
 mod generations;
 mod health;
 mod keys;
+mod limits;
 mod link;
 mod list;
 mod nats;
@@ -118,14 +120,16 @@ pub async fn open(options: Options) -> std::result::Result<Backends, OpenError> 
     let redis = Arc::new(redis);
     Ok(Backends {
         store: redis.clone(),
-        generations: redis,
+        generations: redis.clone(),
+        accounts: redis.clone(),
+        limits: redis,
         backplane: Arc::new(backplane),
         events: Arc::new(events),
         health: watched,
     })
 }
 
-/// `Store` and `Generations`.
+/// All traits but the backplane.
 #[derive(Clone, Debug)]
 struct Redis {
     link: link::Link,

@@ -28,8 +28,12 @@ macro_rules! steps {
 }
 
 steps! {
+    account_add: "account_add",
+    account_change: "account_change",
+    account_changes: "account_changes",
     ahead: "ahead",
     append: "append",
+    bucket: "bucket",
     cancel: "conversation" "cancel",
     create: "conversation" "create",
     delete: "conversation" "delete",
@@ -39,6 +43,8 @@ steps! {
     messages: "conversation" "messages",
     open: "conversation" "open",
     patch: "conversation" "patch",
+    pass_issue: "pass_issue",
+    pass_revoke: "pass_revoke",
     path: "conversation" "path",
     peek: "peek",
     pop: "pop",

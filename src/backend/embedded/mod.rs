@@ -2,10 +2,12 @@
 //!
 //! SQLite holds conversations, messages and logs alike; hints stay inside the process. Knows nothing of networks.
 
+mod accounts;
 mod backplane;
 mod database;
 mod entries;
 mod generations;
+mod limits;
 mod record;
 mod schema;
 mod search;
@@ -20,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::database::Database;
+use super::accounts::Accounts;
 use super::{Backends, Events};
 use crate::config::DataDir;
 use crate::drain::Drain;
@@ -110,6 +113,7 @@ pub fn open(options: &Options, drain: &Drain) -> Result<Backends, OpenError> {
         DataDir::Path(dir) => (Some(dir.join(FILE)), Some(take(dir)?)),
     };
     let connection = schema::open_writer(file.as_deref(), options.bytes_max)?;
+    schema::abandon(&connection, file.as_deref())?;
     let database = Database::start(connection, file.as_deref(), lock)
         .map_err(|error| OpenError::Database { file: OpenError::name(file.as_deref()), reason: error.to_string() })?;
     let database = Arc::new(database);
@@ -118,6 +122,8 @@ pub fn open(options: &Options, drain: &Drain) -> Result<Backends, OpenError> {
     Ok(Backends {
         store: Arc::new(store::SqliteStore::new(database.clone())),
         health: database.health(),
+        accounts: Arc::new(accounts::SqliteAccounts::new(database.clone())),
+        limits: Arc::new(limits::Local::default()),
         generations: Arc::new(generations::SqliteGenerations::new(database, options.lease)),
         backplane: Arc::new(backplane::Local::default()),
         events: Arc::new(Nobody),
@@ -130,6 +136,21 @@ struct Nobody;
 
 impl Events for Nobody {
     fn tell(&self, _: &UserId, _: &ConversationId, _: Happened) {}
+}
+
+/// The accounts of a data directory, whether or not a node runs on it: accounts alone may be changed from beside, since a
+/// node asks for them each time. What was changed is on the disk when the last clone is dropped.
+///
+/// # Errors
+/// [`OpenError`], when nothing was changed.
+pub fn open_accounts(dir: &Path) -> Result<Arc<dyn Accounts>, OpenError> {
+    let unusable = |error: std::io::Error| OpenError::Directory { dir: dir.display().to_string(), reason: error.to_string() };
+    std::fs::create_dir_all(dir).map_err(unusable)?;
+    let file = dir.join(FILE);
+    let connection = schema::open_writer(Some(&file), None)?;
+    let database = Database::start(connection, Some(&file), None)
+        .map_err(|error| OpenError::Database { file: OpenError::name(Some(&file)), reason: error.to_string() })?;
+    Ok(Arc::new(accounts::SqliteAccounts::new(Arc::new(database))))
 }
 
 /// A data directory that is ours. Given up by unlocking, not by closing: a child process shares the open file until it has become

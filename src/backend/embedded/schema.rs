@@ -7,7 +7,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::OpenError;
 
 /// Raised with every change of the tables; a file of a newer version is refused.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 /// Marks a file as one of ours ("chat" in ASCII).
 const APPLICATION: i64 = 0x6368_6174;
@@ -110,6 +110,18 @@ CREATE VIRTUAL TABLE trigrams USING fts5 (
 );
 ";
 
+/// Since version 2. `body` is the record as JSON: nothing is looked for inside it.
+const ACCOUNTS: &str = "
+CREATE TABLE accounts (id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, body TEXT NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE passes (
+    user TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    body TEXT NOT NULL,
+    PRIMARY KEY (user, digest)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE access_changes (n INTEGER PRIMARY KEY AUTOINCREMENT, user TEXT NOT NULL) STRICT;
+";
+
 /// The one connection that writes, with tables of this version.
 pub(super) fn open_writer(file: Option<&Path>, bytes_max: Option<u64>) -> Result<Connection, OpenError> {
     let failed = |error| OpenError::of(error, file);
@@ -174,10 +186,19 @@ fn migrate(connection: &Connection) -> rusqlite::Result<()> {
     if version == 0 {
         connection.execute_batch(TABLES)?;
         connection.pragma_update(None, "application_id", APPLICATION)?;
+    }
+    if version < 2 {
+        connection.execute_batch(ACCOUNTS)?;
+    }
+    if version < VERSION {
         connection.pragma_update(None, "user_version", VERSION)?;
     }
-    // Whoever held a lease was this process's predecessor, and is dead: what it had begun can be claimed at once, and
-    // that counts as an attempt like any lease that ran out.
-    connection.execute("UPDATE generations SET lease_until = 1 WHERE ended = 0 AND leased = 1", [])?;
     Ok(())
+}
+
+/// For the one process that has the directory. Whoever held a lease was its predecessor, and is dead: what it had begun can
+/// be claimed at once, and that counts as an attempt like any lease that ran out.
+pub(super) fn abandon(connection: &Connection, file: Option<&Path>) -> Result<(), OpenError> {
+    let sql = "UPDATE generations SET lease_until = 1 WHERE ended = 0 AND leased = 1";
+    connection.execute(sql, []).map(|_| ()).map_err(|error| OpenError::of(error, file))
 }

@@ -7,6 +7,7 @@ use axum::{Extension, Json};
 use serde::Deserialize;
 
 use super::{Path, Query};
+use crate::gateway::auth::Caller;
 use crate::gateway::error::Refusal;
 use crate::gateway::{Gateway, sse};
 use crate::model::{GenerationId, Position, Status, UserId};
@@ -25,7 +26,7 @@ pub(super) struct After {
     responses((status = 200, content_type = "text/event-stream", body = String), (status = "default", body = ErrorBody)))]
 pub(super) async fn events(
     State(gateway): State<Gateway>,
-    Extension(user): Extension<UserId>,
+    Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
     headers: HeaderMap,
     Query(query): Query<After>,
@@ -34,7 +35,7 @@ pub(super) async fn events(
     let last = headers.get("last-event-id").and_then(|last| last.to_str().ok()).filter(|last| !last.is_empty());
     let after = last.or(query.after.as_deref()).map(str::parse::<Position>).transpose();
     let after = after.map_err(|_| Refusal::bad("a position is written `<epoch>-<seq>`"))?;
-    sse::answer(&gateway, &user, generation, after, None, None).await
+    sse::answer(&gateway, &caller, generation, after, None, None).await
 }
 
 /// Stops an answer.

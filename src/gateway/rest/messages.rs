@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::{Body, Path, Query, conversation_id, limit};
 use crate::backend::{Error, PathEnd, PathItem, PathQuery};
+use crate::gateway::auth::Caller;
 use crate::gateway::desk::Asked;
 use crate::gateway::error::Refusal;
 use crate::gateway::{Gateway, sse};
@@ -84,7 +85,7 @@ async fn with_text_so_far(gateway: &Gateway, user: &UserId, item: PathItem) -> R
     responses((status = 202, body = Posted), (status = 200, content_type = "text/event-stream", body = String), (status = "default", body = ErrorBody)))]
 pub(super) async fn post(
     State(gateway): State<Gateway>,
-    Extension(user): Extension<UserId>,
+    Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
     headers: HeaderMap,
     Body(body): Body<PostMessage>,
@@ -103,7 +104,7 @@ pub(super) async fn post(
         options: body.options,
     };
     let begun = Instant::now();
-    let submitted = gateway.desk.send(&user, asked).await?;
+    let submitted = gateway.desk.send(&caller.user, asked).await?;
     let accepts = headers.get_all(header::ACCEPT).iter().filter_map(|accept| accept.to_str().ok());
     let streams = accepts.flat_map(|accept| accept.split(',')).any(|kind| kind.trim().starts_with("text/event-stream"));
     match submitted.assistant_message.generation.clone().filter(|_| streams) {
@@ -115,7 +116,7 @@ pub(super) async fn post(
                 assistant_message: submitted.assistant_message,
             };
             let asked = Some(begun).filter(|_| !submitted.repeated);
-            sse::answer(&gateway, &user, generation, None, Some(accepted), asked).await
+            sse::answer(&gateway, &caller, generation, None, Some(accepted), asked).await
         }
         None => {
             let posted = Posted { user_message: submitted.user_message, assistant_message: submitted.assistant_message };

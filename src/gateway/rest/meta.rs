@@ -1,9 +1,11 @@
 //! What can be chosen, and who is there.
 
-use axum::Json;
 use axum::extract::State;
+use axum::{Extension, Json};
 
 use crate::gateway::Gateway;
+use crate::gateway::auth::Caller;
+use crate::gateway::error::Refusal;
 use crate::model::ModelInfo;
 use crate::protocol::{ClusterView, ErrorBody, List, Waiting};
 
@@ -13,10 +15,17 @@ pub(super) async fn models(State(gateway): State<Gateway>) -> Json<List<ModelInf
     Json(List { items: gateway.desk.models(), next: None })
 }
 
-/// The nodes that live, and the work that waits.
-#[utoipa::path(get, path = "/api/cluster", responses((status = 200, body = ClusterView), (status = "default", body = ErrorBody)))]
-pub(super) async fn cluster(State(gateway): State<Gateway>) -> Json<ClusterView> {
+/// The nodes that live, and the work that waits. Where people log in, for admins.
+#[utoipa::path(get, path = "/api/cluster", responses((status = 200, body = ClusterView), (status = 403, body = ErrorBody),
+    (status = "default", body = ErrorBody)))]
+pub(super) async fn cluster(
+    State(gateway): State<Gateway>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Json<ClusterView>, Refusal> {
+    if !caller.admin {
+        return Err(Refusal::forbidden("this is for admins"));
+    }
     let cluster = gateway.cluster.borrow().clone();
     let waiting = cluster.waiting.iter().map(|(model, count)| Waiting { model: model.clone(), count: *count }).collect();
-    Json(ClusterView { node: gateway.node_id.to_string(), nodes: cluster.nodes.clone(), waiting })
+    Ok(Json(ClusterView { node: gateway.node_id.to_string(), nodes: cluster.nodes.clone(), waiting }))
 }

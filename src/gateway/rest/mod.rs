@@ -2,6 +2,7 @@
 
 mod conversations;
 mod generations;
+mod login;
 mod messages;
 mod meta;
 mod transfer;
@@ -11,6 +12,7 @@ use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
+use axum::middleware::from_fn_with_state;
 use axum::response::IntoResponse;
 use serde::de::DeserializeOwned;
 use utoipa::OpenApi;
@@ -18,6 +20,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::Gateway;
+use super::auth;
 use super::error::Refusal;
 use crate::model::ConversationId;
 use crate::protocol::ErrorCode;
@@ -25,11 +28,14 @@ use crate::protocol::ErrorCode;
 /// Room for JSON's escapes and the other fields around a question.
 const ENVELOPE_BYTES_MAX: usize = 64 * 1024;
 
+/// A name and a password, whose own limits are stricter.
+const LOGIN_BYTES_MAX: usize = 16 * 1024;
+
 #[derive(OpenApi)]
 #[openapi(info(
     title = "chatnode",
     description = "Conversations with AI models whose answers survive the death of any node. Errors: `{\"error\":{\"code\",\"message\",\"retry_after_ms\"?}}`. \
-                   Without a login, a signed cookie that any route sets says who is asking."
+                   Without a login, a signed cookie that any route sets says who is asking; with one, the session cookie of `POST /api/login`."
 ))]
 struct ApiDoc;
 
@@ -44,11 +50,17 @@ pub(super) fn router(gateway: &Gateway) -> Router<Gateway> {
         .routes(routes!(generations::cancel))
         .routes(routes!(meta::models))
         .routes(routes!(meta::cluster))
+        .routes(routes!(login::me))
+        .routes(routes!(login::log_out))
         .routes(routes!(transfer::export))
         .layer(DefaultBodyLimit::max(body_max))
         .merge(
             OpenApiRouter::new().routes(routes!(transfer::import)).layer(DefaultBodyLimit::max(gateway.config.import_bytes_max)),
         )
+        .route("/api/{*rest}", axum::routing::any(async || Refusal::not_found()))
+        .route_layer(from_fn_with_state(gateway.auth.clone(), auth::identify))
+        // What those need who are nobody yet.
+        .merge(OpenApiRouter::new().routes(routes!(login::methods, login::log_in)).layer(DefaultBodyLimit::max(LOGIN_BYTES_MAX)))
         .split_for_parts();
     let document = std::sync::Arc::<str>::from(document.to_json().expect("the document has string keys"));
     router
@@ -56,7 +68,6 @@ pub(super) fn router(gateway: &Gateway) -> Router<Gateway> {
             "/api/openapi.json",
             axum::routing::get(async move || ([(header::CONTENT_TYPE, "application/json")], document.to_string())),
         )
-        .route("/api/{*rest}", axum::routing::any(async || Refusal::not_found()))
         .method_not_allowed_fallback(async || {
             let refusal = Refusal::bad("this address does not know this method");
             (StatusCode::METHOD_NOT_ALLOWED, axum::Json(crate::protocol::ErrorBody { error: refusal.body() })).into_response()

@@ -1,0 +1,229 @@
+//! Who is asking, and by what right. Handlers get a [`Caller`]; how it was found out is nobody else's business.
+
+mod anonymous;
+mod cookies;
+pub(super) mod origin;
+pub(super) mod right;
+pub(super) mod token;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use tokio::sync::Semaphore;
+
+use self::anonymous::Signed;
+use self::origin::Origin;
+use self::right::Watchlist;
+use self::token::Token;
+use super::error::Refusal;
+use crate::backend::accounts::{Account, Pass, PassKind};
+use crate::backend::{Backends, Error, Hint, Subject};
+use crate::config::{AuthConfig, GatewayConfig};
+use crate::drain::Drain;
+use crate::model::{Time, UserId};
+use crate::password;
+
+const SESSION_COOKIE: &str = "chatnode_session";
+/// Passwords checked at once; each takes about 19 MiB and a processor.
+const HASHING_MAX: usize = 2;
+
+/// Somebody who may be here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    pub user: UserId,
+    /// Absent where nobody logs in.
+    pub name: Option<String>,
+    /// May see how the cluster stands. Where nobody logs in, everybody may.
+    pub admin: bool,
+    pub(super) expires_at: Option<Time>,
+    proof: Proof,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+enum Proof {
+    Anonymous,
+    /// A pass of this digest, in a cookie.
+    Session(String),
+}
+
+impl std::fmt::Debug for Proof {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Anonymous => "Anonymous",
+            Self::Session(_) => "Session(***)",
+        })
+    }
+}
+
+impl Caller {
+    fn anonymous(user: UserId) -> Self {
+        Self { user, name: None, admin: true, expires_at: None, proof: Proof::Anonymous }
+    }
+
+    fn of(account: Account, pass: &Pass, proof: Proof) -> Self {
+        Self { user: account.id, name: Some(account.name), admin: account.admin, expires_at: pass.expires_at, proof }
+    }
+
+    #[must_use]
+    pub fn is_anonymous(&self) -> bool {
+        self.proof == Proof::Anonymous
+    }
+
+    /// True when a browser says who this is without being asked to: then the page that made it do so counts.
+    #[must_use]
+    pub fn came_by_cookie(&self) -> bool {
+        matches!(self.proof, Proof::Session(_) | Proof::Anonymous)
+    }
+}
+
+/// Knows callers, and lets people in. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Auth {
+    backends: Backends,
+    config: Arc<GatewayConfig>,
+    signed: Signed,
+    watchlist: Watchlist,
+    hashing: Arc<Semaphore>,
+}
+
+impl Auth {
+    #[must_use]
+    pub fn new(backends: Backends, config: Arc<GatewayConfig>, drain: &Drain) -> Self {
+        let watchlist = Watchlist::default();
+        if config.auth != AuthConfig::Anonymous {
+            watchlist.clone().run(Arc::clone(&backends.accounts), drain);
+        }
+        let signed = Signed::new(Arc::clone(&backends.store));
+        Self { backends, config, signed, watchlist, hashing: Arc::new(Semaphore::new(HASHING_MAX)) }
+    }
+
+    /// True when cookies are for encrypted connections alone.
+    fn secure(&self) -> bool {
+        self.config.public_url.as_ref().is_some_and(|url| url.starts_with("https://"))
+    }
+
+    /// Whoever these headers name, where people log in. `None`: nobody whom we let in.
+    async fn caller(&self, headers: &HeaderMap) -> Result<Option<Caller>, Error> {
+        for token in cookies::values(headers, SESSION_COOKIE).filter_map(Token::parse) {
+            let digest = token.digest();
+            match self.backends.accounts.admit(&token.user, &digest, Time::now()).await {
+                Ok((account, pass)) if pass.kind == PassKind::Session => {
+                    return Ok(Some(Caller::of(account, &pass, Proof::Session(digest))));
+                }
+                Ok(_) | Err(Error::NotFound) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether a caller would be let in again.
+    async fn still(&self, caller: &Caller) -> Result<bool, Error> {
+        match &caller.proof {
+            Proof::Anonymous => Ok(true),
+            Proof::Session(digest) => match self.backends.accounts.admit(&caller.user, digest, Time::now()).await {
+                Ok(_) => Ok(true),
+                Err(Error::NotFound) => Ok(false),
+                Err(error) => Err(error),
+            },
+        }
+    }
+
+    /// The account of this name, if this is its password: the same answer, after the same work, for whoever isn't there, has
+    /// another password, or is disabled. `Unavailable` when too much is waiting.
+    pub(super) async fn check_password(&self, name: Option<&str>, password: String) -> Result<Option<Account>, Error> {
+        let account = match name {
+            Some(name) => match self.backends.accounts.named(name).await {
+                Ok(account) => Some(account),
+                Err(Error::NotFound) => None,
+                Err(error) => return Err(error),
+            },
+            None => None,
+        };
+        let gone = || Error::Unavailable("the node is stopping".to_owned());
+        let turn = Arc::clone(&self.hashing).acquire_owned().await.map_err(|_| gone())?;
+        let hash = account.as_ref().and_then(|account| account.password.clone());
+        let fits = tokio::task::spawn_blocking(move || {
+            let fits = password::verify(&password, hash.as_deref());
+            drop(turn);
+            fits
+        });
+        let fits = fits.await.map_err(|_| gone())?;
+        Ok(account.filter(|account| fits && !account.disabled))
+    }
+
+    /// Begins a session, and answers the cookie that is it.
+    pub(super) async fn log_in(&self, account: &Account) -> Result<HeaderValue, Error> {
+        let lasts = match &self.config.auth {
+            AuthConfig::Login(login) => login.session,
+            AuthConfig::Anonymous => Duration::ZERO,
+        };
+        let (token, now) = (Token::generate(&account.id), Time::now());
+        let lasts_ms = u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX);
+        let pass = Pass {
+            user: account.id.clone(),
+            digest: token.digest(),
+            kind: PassKind::Session,
+            label: String::new(),
+            created_at: now,
+            expires_at: Some(Time(now.0.saturating_add(lasts_ms))),
+            era: account.era,
+        };
+        self.backends.accounts.issue(&pass).await?;
+        cookies::set(SESSION_COOKIE, token.reveal(), lasts.as_secs(), self.secure())
+    }
+
+    /// Ends the session that a caller came with; its sockets close on every node. Answers the cookie that takes it away.
+    pub(super) async fn log_out(&self, caller: &Caller) -> Result<HeaderValue, Error> {
+        if let Proof::Session(digest) = &caller.proof {
+            self.backends.accounts.revoke(&caller.user, digest).await?;
+            self.backends.backplane.publish(&Subject::User(caller.user.clone()), Hint::Access).await;
+        }
+        cookies::set(SESSION_COOKIE, "", 0, self.secure())
+    }
+}
+
+/// Puts the [`Caller`] and its [`UserId`] into the request's extensions. Without a login, whoever comes without our cookie
+/// gets one. With a login, whoever isn't known is refused, but for the socket's address: browsers don't tell pages why
+/// an upgrade failed, so there it is the socket's task to say.
+pub async fn identify(State(auth): State<Auth>, request: Request, next: Next) -> Response {
+    match &auth.config.auth {
+        AuthConfig::Anonymous => identify_browser(&auth, request, next).await,
+        AuthConfig::Login(_) => match auth.caller(request.headers()).await {
+            Ok(Some(caller)) => let_through(&auth, caller, request, next).await,
+            Ok(None) if request.uri().path() == super::SOCKET_PATH => next.run(request).await,
+            Ok(None) => Refusal::unauthorized().into_response(),
+            Err(error) => Refusal::from(error).into_response(),
+        },
+    }
+}
+
+async fn let_through(auth: &Auth, caller: Caller, mut request: Request, next: Next) -> Response {
+    let changes = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    // Another site's page may make a browser send our cookie along.
+    if changes && caller.came_by_cookie() && origin::of(request.headers(), &auth.config) == Origin::Foreign {
+        return Refusal::forbidden("this origin is not allowed").into_response();
+    }
+    request.extensions_mut().insert(caller.user.clone());
+    request.extensions_mut().insert(caller);
+    next.run(request).await
+}
+
+async fn identify_browser(auth: &Auth, request: Request, next: Next) -> Response {
+    let user = match auth.signed.known(request.headers()).await {
+        Ok(Some(user)) => return let_through(auth, Caller::anonymous(user), request, next).await,
+        Ok(None) => UserId::generate(),
+        Err(error) => return Refusal::from(error).into_response(),
+    };
+    let cookie = match auth.signed.cookie(&user, auth.secure()).await {
+        Ok(cookie) => cookie,
+        Err(error) => return Refusal::from(error).into_response(),
+    };
+    let mut response = let_through(auth, Caller::anonymous(user), request, next).await;
+    response.headers_mut().append(header::SET_COOKIE, cookie);
+    response
+}
