@@ -50,5 +50,6 @@ export default defineConfig({
       "/ws": { target: server, ws: true },
     },
   },
-  test: { include: ["src/**/*.test.{ts,tsx}"] },
+  // Properties take seconds on a busy machine: what fails is what is wrong, not what is slow.
+  test: { include: ["src/**/*.test.{ts,tsx}"], testTimeout: 60_000 },
 } as Parameters<typeof defineConfig>[0]);
