@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use url::Url;
 
-pub use self::auth::{AuthConfig, LoginConfig, Network};
+pub use self::auth::{AuthConfig, JwtConfig, JwtKeys, LoginConfig, Network};
 pub use bench::{BenchPlan, Scenario};
 
 /// The commented default, which is also the documentation of every key.
@@ -28,8 +28,8 @@ pub enum Command {
     Run(Box<Config>),
     /// To be printed: the effective configuration, the help, or the version.
     Print(String),
-    /// Ask the gateway at this address how the cluster stands.
-    Status(Url),
+    /// Ask the gateway at this address how the cluster stands, with an API key where people log in.
+    Status(Url, Option<Secret>),
     /// Measure these gateways.
     Bench(Box<BenchPlan>),
     /// Look after the accounts that a node with this configuration would use.
@@ -81,7 +81,7 @@ pub fn load<A: Into<OsString>>(
     let env = env.into_iter().collect();
     let (mut layers, then) = match cli::ask(args.into_iter().map(Into::into), &env)? {
         cli::Asked::Text(text) => return Ok(Command::Print(text)),
-        cli::Asked::Status(url) => return Ok(Command::Status(url)),
+        cli::Asked::Status(url, key) => return Ok(Command::Status(url, key)),
         cli::Asked::Bench(plan) => return Ok(Command::Bench(plan)),
         cli::Asked::Configured(layers, then) => (layers, then),
     };

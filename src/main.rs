@@ -12,8 +12,8 @@ fn main() -> ExitCode {
             node::block_on(*config).map_or_else(|error| say(error, ExitCode::FAILURE), |()| ExitCode::SUCCESS)
         }
         Ok(Command::Print(text)) => print(&text),
-        Ok(Command::Status(url)) => {
-            status::block_on(&url).map_or_else(|error| say(error, ExitCode::FAILURE), |text| print(&text))
+        Ok(Command::Status(url, key)) => {
+            status::block_on(&url, key.as_ref()).map_or_else(|error| say(error, ExitCode::FAILURE), |text| print(&text))
         }
         Ok(Command::Bench(plan)) => {
             bench::block_on(*plan).map_or_else(|error| say(error, ExitCode::FAILURE), |text| print(&text))

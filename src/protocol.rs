@@ -7,7 +7,7 @@ mod account;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::account::{Login, LoginMethod, LoginMethods, Me};
+pub use self::account::{ApiKey, CreateApiKey, Login, LoginMethod, LoginMethods, Me, NewApiKey};
 use crate::backend::Progress;
 use crate::log::Channel;
 use crate::model::{
@@ -18,6 +18,9 @@ pub const PROTOCOL_VERSION: u32 = 1;
 
 /// The WebSocket subprotocol.
 pub const SUBPROTOCOL: &str = "chatnode.v1";
+
+/// Before a token among the subprotocols that a client offers; it is never the one that is chosen.
+pub const BEARER_PREFIX: &str = "bearer.";
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use rustls::crypto::ring;
 use url::Url;
 
+use crate::config::Secret;
 use crate::model::{NodeInfo, Time};
 use crate::protocol::ClusterView;
 
@@ -23,6 +24,8 @@ const HEAD: [&str; 9] = ["node", "roles", "version", "state", "up", "seen", "loa
 pub enum Error {
     #[error("nobody answers at {at}: {why}")]
     Nobody { at: String, why: String },
+    #[error("{at} says that this is for admins: put an admin's API key into CHATNODE_API_KEY")]
+    Admins { at: String },
     #[error("{at} answers with status {code}: it is no gateway of chatnode, or none that can say")]
     Refused { at: String, code: u16 },
     #[error("{at} answers, but not as a gateway of chatnode does")]
@@ -33,22 +36,29 @@ pub enum Error {
 ///
 /// # Errors
 /// When it does not say.
-pub fn block_on(url: &Url) -> Result<String, Error> {
+pub fn block_on(url: &Url, key: Option<&Secret>) -> Result<String, Error> {
     let nobody = |why: String| Error::Nobody { at: shown(url), why };
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| nobody(error.to_string()))?;
     let view = runtime.block_on(async {
         let late = || nobody(format!("no answer within {} seconds", ANSWER_TIME.as_secs()));
-        tokio::time::timeout(ANSWER_TIME, ask(url)).await.unwrap_or_else(|_| Err(late()))
+        tokio::time::timeout(ANSWER_TIME, ask(url, key)).await.unwrap_or_else(|_| Err(late()))
     })?;
     Ok(table(&view, Time::now()))
 }
 
-async fn ask(url: &Url) -> Result<ClusterView, Error> {
+async fn ask(url: &Url, key: Option<&Secret>) -> Result<ClusterView, Error> {
     let at = shown(url);
     let nobody = |error: reqwest::Error| Error::Nobody { at: shown(url), why: innermost(&error) };
     let page = format!("{}/api/cluster", url.as_str().trim_end_matches('/'));
-    let mut response = client().map_err(nobody)?.get(page).send().await.map_err(nobody)?;
+    let mut request = client().map_err(nobody)?.get(page);
+    if let Some(key) = key {
+        request = request.bearer_auth(key.reveal());
+    }
+    let mut response = request.send().await.map_err(nobody)?;
+    if matches!(response.status().as_u16(), 401 | 403) {
+        return Err(Error::Admins { at });
+    }
     if !response.status().is_success() {
         return Err(Error::Refused { at, code: response.status().as_u16() });
     }
@@ -207,7 +217,7 @@ waiting for demo: 3
         let port = listener.local_addr().unwrap().port();
         drop(listener);
         let error =
-            block_on(&Url::parse(&format!("http://u:hidden@127.0.0.1:{port}/?k=hidden")).unwrap()).unwrap_err().to_string();
+            block_on(&Url::parse(&format!("http://u:hidden@127.0.0.1:{port}/?k=hidden")).unwrap(), None).unwrap_err().to_string();
         assert!(error.starts_with(&format!("nobody answers at http://127.0.0.1:{port}: ")), "{error}");
         assert!(!error.contains("hidden") && error.lines().count() == 1, "{error}");
     }
@@ -228,7 +238,7 @@ waiting for demo: 3
                 stream.write_all(answer.as_bytes()).unwrap();
                 String::from_utf8_lossy(&asked[..length]).into_owned()
             });
-            let error = block_on(&url).unwrap_err().to_string();
+            let error = block_on(&url, None).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
             assert!(server.join().unwrap().starts_with("GET /below/api/cluster "));
         }

@@ -17,7 +17,8 @@ const DOORS: [(&str, &[&str]); 12] = [
     ("axum", &["src/gateway", "src/probes.rs"]),
     ("rust_embed", &["src/gateway/ui.rs"]),
     // `chatnode status` and `chatnode bench` are clients of a gateway as curl is, in a process that runs no node.
-    ("reqwest", &["src/ai/provider", "src/status.rs", "src/bench"]),
+    // The keys of an issuer come from its address, which only the operator names.
+    ("reqwest", &["src/ai/provider", "src/gateway/auth/issuer.rs", "src/status.rs", "src/bench"]),
     ("tokio_tungstenite", &["src/bench"]),
     ("hdrhistogram", &["src/bench"]),
     ("clap", &["src/config"]),
@@ -41,7 +42,7 @@ const SIGHT: [(&str, &[&str]); 16] = [
     ("src/backend", &["backend", "log", "model"]),
     ("src/gateway", &["backend", "config", "drain", "gateway", "log", "model", "password", "probes", "protocol", "telemetry"]),
     ("src/ai", &["ai", "backend", "config", "drain", "log", "model", "probes", "protocol", "stamp", "telemetry"]),
-    ("src/status.rs", &["model", "protocol"]),
+    ("src/status.rs", &["config", "model", "protocol"]),
     ("src/stamp.rs", &[]),
     ("src/bench", &["bench", "config", "log", "model", "protocol", "stamp"]),
 ];

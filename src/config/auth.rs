@@ -4,8 +4,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::layers::{Section, quote};
-use super::read::{DAY_MS, MINUTE_MS};
-use super::{ConfigError, Roles};
+use super::read::{DAY_MS, MINUTE_MS, secret_from_file};
+use super::{ConfigError, Roles, Secret};
+
+const KEYS_ASKED_EVERY: Duration = Duration::from_secs(60);
+
+/// Bytes of a secret that signs tokens: as many as the hash has.
+const SHARED_BYTES_MIN: usize = 32;
 
 /// How a gateway knows who is asking.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,8 +25,30 @@ pub enum AuthConfig {
 pub struct LoginConfig {
     /// With name and password.
     pub local: bool,
+    /// By tokens of an issuer.
+    pub jwt: Option<JwtConfig>,
     /// How long a login lasts.
     pub session: Duration,
+}
+
+/// Whose tokens are believed, and what they have to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JwtConfig {
+    pub issuer: String,
+    pub audience: String,
+    pub keys: JwtKeys,
+    /// Whose `roles` hold this is an admin.
+    pub admin_role: Option<String>,
+    /// The issuer is asked for its keys at most so often, whatever tokens name.
+    pub ask_every: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JwtKeys {
+    /// HS256.
+    Shared(Secret),
+    /// RS256 and ES256, with the keys that this address lists.
+    Published(String),
 }
 
 /// An address, or all that begin alike.
@@ -54,17 +81,58 @@ impl Network {
 pub(super) fn auth(section: &Section<'_>) -> Result<AuthConfig, ConfigError> {
     let text = section.text("mode")?;
     let session = section.ms("session_ms", MINUTE_MS..=400 * DAY_MS)?;
-    let mut login = LoginConfig { local: false, session };
+    let issued = jwt(&section.section("jwt"));
+    let mut login = LoginConfig { local: false, jwt: None, session };
     if text == "none" {
         return Ok(AuthConfig::Anonymous);
     }
     for word in text.split(',') {
         match word.trim() {
             "local" => login.local = true,
-            _ => return Err(section.error("mode", format_args!("must be none or local, not {}", quote(&text)))),
+            "jwt" => login.jwt = Some(issued.clone()?),
+            _ => {
+                let problem = format_args!("must be none, local, jwt or local,jwt, not {}", quote(&text));
+                return Err(section.error("mode", problem));
+            }
         }
     }
     Ok(AuthConfig::Login(login))
+}
+
+fn jwt(section: &Section<'_>) -> Result<JwtConfig, ConfigError> {
+    let (issuer, audience) = (section.optional_text("issuer")?, section.optional_text("audience")?);
+    let admin_role = section.optional_text("admin_role")?;
+    let url = section.optional_text("jwks_url")?;
+    let secret = match section.one_of(&["secret", "secret_file"], false)? {
+        None => None,
+        Some((0, secret)) => Some(secret),
+        Some((_, path)) => Some(secret_from_file(section, "secret_file", &path)?),
+    };
+    let keys = match (secret, url) {
+        (Some(secret), None) if secret.len() >= SHARED_BYTES_MIN => JwtKeys::Shared(Secret::new(secret)),
+        (Some(_), None) => {
+            return Err(section.error("secret", format_args!("must have at least {SHARED_BYTES_MIN} bytes")));
+        }
+        (None, Some(url)) => JwtKeys::Published(keys_address(section, url)?),
+        (None, None) => return Err(section.error("jwks_url", "is missing, and so are secret and secret_file")),
+        (Some(_), Some(_)) => return Err(section.error("jwks_url", "and a secret exclude each other: keep one of them")),
+    };
+    let issuer = issuer.ok_or_else(|| section.missing("issuer"))?;
+    Ok(JwtConfig {
+        issuer,
+        audience: audience.ok_or_else(|| section.missing("audience"))?,
+        keys,
+        admin_role,
+        ask_every: KEYS_ASKED_EVERY,
+    })
+}
+
+/// Who could change the answer on its way could let in anybody.
+fn keys_address(section: &Section<'_>, text: String) -> Result<String, ConfigError> {
+    let url = url::Url::parse(&text).ok();
+    let local = |url: &url::Url| matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
+    let safe = url.is_some_and(|url| url.scheme() == "https" || (url.scheme() == "http" && local(&url)));
+    if safe { Ok(text) } else { Err(section.error("jwks_url", "must be an https address (http only on this machine)")) }
 }
 
 /// A gateway that other machines can reach, and where nobody has to say who they are, is refused unless the operator said so.

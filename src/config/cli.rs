@@ -9,7 +9,7 @@ use url::Url;
 
 use super::bench::{BenchFlags, BenchPlan};
 use super::layers::{Layers, Origin};
-use super::{ConfigError, DEFAULT_TOML, UserCommand};
+use super::{ConfigError, DEFAULT_TOML, Secret, UserCommand};
 
 /// Bytes of a configuration file, or of a file with one secret.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -43,10 +43,13 @@ const FILE_VARIABLES: [(&str, &str); 2] =
 
 const CONFIG_VARIABLE: &str = "CHATNODE_CONFIG";
 
+/// For `chatnode status` where people log in; not a flag, which everybody on the machine could read.
+const API_KEY_VARIABLE: &str = "CHATNODE_API_KEY";
+
 /// What the command line asks for.
 pub(super) enum Asked {
     Configured(Layers, Then),
-    Status(Url),
+    Status(Url, Option<Secret>),
     Bench(Box<BenchPlan>),
     /// Help or version.
     Text(String),
@@ -69,7 +72,9 @@ pub(super) fn ask(args: impl IntoIterator<Item = OsString>, env: &Environment) -
     };
     let then = match cli.command {
         // It runs no node, so nothing else matters.
-        Some(Subcommands::Status { url }) => return Ok(Asked::Status(address(&url)?)),
+        Some(Subcommands::Status { url }) => {
+            return Ok(Asked::Status(address(&url)?, variable(env, API_KEY_VARIABLE).map(Secret::new)));
+        }
         Some(Subcommands::Bench(flags)) => {
             let redis_url = cli.flags.redis_url.as_deref().or_else(|| variable(env, "CHATNODE_REDIS_URL"));
             return Ok(Asked::Bench(Box::new(flags.plan(redis_url)?)));
@@ -136,7 +141,8 @@ struct Cli {
 enum Subcommands {
     /// Prints the configuration that results from all sources, as TOML with secrets as ***
     CheckConfig,
-    /// Asks a gateway how the cluster stands: nodes, versions, load, what waits. Exit code 1 when nobody answers
+    /// Asks a gateway how the cluster stands: nodes, versions, load, what waits. Exit code 1 when nobody answers. Where people
+    /// log in, CHATNODE_API_KEY holds an admin's API key
     Status {
         /// Any gateway, or what stands in front of them
         #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
@@ -213,7 +219,7 @@ struct Flags {
     #[arg(long, global = true, value_name = "LEVEL")]
     log: Option<String>,
     /// How people log in [CHATNODE_AUTH]
-    #[arg(long, global = true, value_name = "none|local")]
+    #[arg(long, global = true, value_name = "none|local|jwt|local,jwt")]
     auth: Option<String>,
     /// Where a gateway may listen though nobody has to log in [CHATNODE_ANONYMOUS]
     #[arg(long, global = true, value_name = "loopback|anywhere")]
@@ -248,7 +254,7 @@ fn refuse_typos(env: &Environment) -> Result<(), ConfigError> {
         .iter()
         .map(|(_, name, _)| *name)
         .chain(FILE_VARIABLES.iter().map(|(name, _)| *name))
-        .chain([CONFIG_VARIABLE])
+        .chain([CONFIG_VARIABLE, API_KEY_VARIABLE])
         .collect();
     for name in env.keys().filter(|name| name.starts_with(PREFIX) && !known.contains(&name.as_str())) {
         let near = known.iter().find(|known| strsim::damerau_levenshtein(known, name) <= TYPO_DISTANCE_MAX);

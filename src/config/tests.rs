@@ -176,8 +176,23 @@ fn other_machines_are_let_in_only_when_told_so() {
 
 #[test]
 fn ways_to_log_in_are_words_that_fit_together() {
-    assert_eq!(error(&["--auth", "lokal"], &[]), "--auth: auth.mode must be none or local, not \"lokal\"");
-    assert_eq!(error(&["--auth", "none,local"], &[]), "--auth: auth.mode must be none or local, not \"none,local\"");
+    assert_eq!(error(&["--auth", "lokal"], &[]), "--auth: auth.mode must be none, local, jwt or local,jwt, not \"lokal\"");
+    assert_eq!(
+        error(&["--auth", "none,local"], &[]),
+        "--auth: auth.mode must be none, local, jwt or local,jwt, not \"none,local\""
+    );
+    let jwt = |keys: &str| Toml::new(&format!("[auth]\nmode = 'local,jwt'\n[auth.jwt]\n{keys}\n"));
+    let named = "issuer = 'https://issuer'\naudience = 'chat'\n";
+    assert!(jwt(named).error().starts_with("my.toml: auth.jwt.jwks_url is missing"), "{}", jwt(named).error());
+    assert_eq!(jwt("jwks_url = 'https://issuer/keys'").error(), "my.toml: auth.jwt.issuer is missing");
+    let short = jwt(&format!("{named}secret = 'short'")).error();
+    assert_eq!(short, "my.toml: auth.jwt.secret must have at least 32 bytes");
+    let plain = jwt(&format!("{named}jwks_url = 'http://issuer/keys'")).error();
+    assert!(plain.contains("must be an https address"), "{plain}");
+    let whole = jwt(&format!("{named}secret = '{}'", "s3cret".repeat(6)));
+    let AuthConfig::Login(login) = whole.config().gateway.auth else { panic!() };
+    assert!(login.local && login.jwt.is_some() && !format!("{login:?}").contains("s3cret"));
+    assert!(!dump(&["--config", &whole.1], &[]).contains("s3cret"));
     let url = Toml::new("[gateway]\npublic_url = 'chat.example.org'\n").error();
     assert!(url.starts_with("my.toml: gateway.public_url must be an address like"), "{url}");
     let proxies = Toml::new("[gateway]\ntrusted_proxies = ['nginx']\n").error();
@@ -264,7 +279,7 @@ fn ollama_host_is_read_as_ollama_does() {
 #[test]
 fn status_asks_an_address_and_needs_no_configuration() {
     let asked = |args: &[&str]| match loaded(&[&["status"], args].concat(), &[("CHATNODE_LISTEN", "nonsense")]) {
-        Ok(Command::Status(url)) => url.to_string(),
+        Ok(Command::Status(url, _)) => url.to_string(),
         other => panic!("{other:?}"),
     };
     assert_eq!(asked(&[]), "http://127.0.0.1:8080/");

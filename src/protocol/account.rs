@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::UserId;
+use crate::model::{Time, UserId};
 
 /// How people log in here. Nothing in it: nobody has to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -45,4 +45,38 @@ pub struct Me {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     pub admin: bool,
+}
+
+/// An API key, without the key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct ApiKey {
+    pub id: String,
+    pub label: String,
+    #[schema(value_type = String)]
+    #[cfg_attr(test, ts(type = "string"))]
+    pub created_at: Time,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(deny_unknown_fields)]
+pub struct CreateApiKey {
+    /// What its owner calls it.
+    pub label: String,
+}
+
+/// The one time that a key is shown.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct NewApiKey {
+    #[serde(flatten)]
+    pub info: ApiKey,
+    pub key: String,
+}
+
+impl std::fmt::Debug for NewApiKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "NewApiKey({}, ***)", self.info.id)
+    }
 }

@@ -51,6 +51,9 @@ fn typescript() -> String {
         LoginMethod,
         Login,
         Me,
+        ApiKey,
+        CreateApiKey,
+        NewApiKey,
     ];
     format!("// Generated from src/protocol.rs by `UPDATE=1 cargo test typescript`. Not edited by hand.\n\n{}", all.join("\n"))
 }

@@ -2,6 +2,7 @@
 //! the cluster on them.
 
 pub(crate) mod client;
+pub(crate) mod issuer;
 pub(crate) mod node;
 pub(crate) mod people;
 pub(crate) mod rest;

@@ -2,6 +2,7 @@
 
 mod backup;
 mod badinput;
+mod bearer;
 mod bench;
 mod cluster_credentials;
 mod cluster_differential;

@@ -8,6 +8,8 @@ import { join } from "node:path";
 export interface Chatnode {
   /** The address that the browser uses: through the wire. */
   readonly address: string;
+  /** Its data directory. */
+  readonly data: string;
   /** Cuts every connection. New ones are let through, unless `hold` says to refuse them until `mend`. */
   cut(hold?: boolean): void;
   /** Nothing passes any more, and nobody is told. Connections that are silent stay so after `mend`. */
@@ -34,6 +36,7 @@ export async function startChatnode(settings: Settings = {}): Promise<Chatnode> 
   let running = await launch(port, data, settings);
   return {
     address: `http://127.0.0.1:${wire.port}`,
+    data,
     cut: wire.cut,
     silence: wire.silence,
     mend: wire.mend,
@@ -51,7 +54,7 @@ export async function startChatnode(settings: Settings = {}): Promise<Chatnode> 
   };
 }
 
-function binary(): string {
+export function binary(): string {
   const candidates = [process.env.CHATNODE_BIN, "../target/debug/chatnode", "../target/release/chatnode"];
   const found = candidates.find(path => path !== undefined && existsSync(path));
   if (found === undefined) throw new Error("no chatnode to test: build it, or name it in CHATNODE_BIN");

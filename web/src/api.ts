@@ -1,11 +1,14 @@
 import type {
+  ApiKey,
   ClusterView,
   Conversation,
   ErrorBody,
   HistoryItem,
   Imported,
   List,
+  Me,
   ModelInfo,
+  NewApiKey,
 } from "./protocol.gen";
 
 /** The REST side of the contract. Every failure is an ApiError: the network's has the code `unavailable`. */
@@ -43,6 +46,12 @@ export const api = {
     }),
   models: () => call<List<ModelInfo>>("/api/models"),
   cluster: (signal?: AbortSignal) => call<ClusterView>("/api/cluster", { signal }),
+  login: (name: string, password: string) => call<Me>("/api/login", json("POST", { name, password })),
+  logout: () => call<void>("/api/logout", { method: "POST" }),
+  me: (signal?: AbortSignal) => call<Me>("/api/me", { signal }),
+  keys: (signal?: AbortSignal) => call<List<ApiKey>>("/api/keys", { signal }),
+  createKey: (label: string) => call<NewApiKey>("/api/keys", json("POST", { label })),
+  revokeKey: (id: string) => call<void>(`/api/keys/${encodeURIComponent(id)}`, { method: "DELETE" }),
   importing: (file: Blob) =>
     call<Imported>("/api/import", {
       method: "POST",
@@ -54,6 +63,9 @@ export const api = {
 };
 
 export type Api = typeof api;
+
+/** Said of the window when the server does not know us, or not any more. */
+export const SIGNED_OUT = "chatnode:signed-out";
 
 function search(values: Record<string, string | number | undefined>): string {
   const query = new URLSearchParams();
@@ -74,6 +86,7 @@ async function call<T>(address: string, init: RequestInit = {}): Promise<T> {
     if (init.signal?.aborted) throw error;
     throw new ApiError("unavailable", "the server can't be reached", 0);
   }
+  if (response.status === 401 && address !== "/api/login") dispatchEvent(new Event(SIGNED_OUT));
   if (!response.ok) throw await failure(response);
   return (response.status === 204 ? undefined : await response.json()) as T;
 }

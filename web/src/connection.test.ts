@@ -76,6 +76,34 @@ afterEach(() => {
   vi.unstubAllGlobals();
 });
 
+describe("signed out", () => {
+  test("a socket that the server does not know stays away, and says so once", () => {
+    let said = 0;
+    start();
+    connection.stop();
+    connection = connect({
+      open: () => {
+        const wire = new Wire();
+        wires.push(wire);
+        return wire as unknown as WebSocket;
+      },
+      onFrame: frame => frames.push(frame),
+      onLink: link => links.push(link),
+      onSignedOut: () => {
+        said += 1;
+      },
+      busy: () => false,
+      networkUp: () => true,
+    });
+    last().welcome();
+    const before = wires.length;
+    last().die(4401);
+    vi.advanceTimersByTime(10 * BACKOFF_MAX_MS);
+    connection.wake();
+    expect([wires.length, said]).toEqual([before, 1]);
+  });
+});
+
 describe("coming back", () => {
   test("never gives up, and waits from 0.25 s up to 5 s", () => {
     start();

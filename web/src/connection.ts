@@ -19,6 +19,8 @@ export interface ConnectionOptions {
   readonly open: () => WebSocket;
   readonly onFrame: (frame: ServerFrame) => void;
   readonly onLink: (link: Link) => void;
+  /** The server does not know us, or not any more: the socket stays away. */
+  readonly onSignedOut?: () => void;
   /** Is an answer open here? Then the server owes a heartbeat. */
   readonly busy: () => boolean;
   readonly now?: () => number;
@@ -50,6 +52,7 @@ const TICK_MS = 1_000;
 const SLEPT_MS = 6_000;
 /** After these closes the server asked for air: start from a longer delay. */
 const BUSY_CLOSES = new Set([1013, 4429]);
+const UNAUTHORIZED_CLOSE = 4401;
 
 export function connect(options: ConnectionOptions): Connection {
   const now = options.now ?? Date.now;
@@ -96,7 +99,10 @@ export function connect(options: ConnectionOptions): Connection {
         attempt = Math.max(attempt, 3);
       }
       lose();
-      retry();
+      if (event.code === UNAUTHORIZED_CLOSE) {
+        stop();
+        options.onSignedOut?.();
+      } else retry();
     };
   }
 
@@ -197,16 +203,14 @@ export function connect(options: ConnectionOptions): Connection {
     }
   }
 
+  function stop(): void {
+    stopped = true;
+    clearInterval(ticker);
+    clearTimeout(timer);
+    lose();
+  }
+
   open();
 
-  return {
-    send: transmit,
-    wake,
-    stop() {
-      stopped = true;
-      clearInterval(ticker);
-      clearTimeout(timer);
-      lose();
-    },
-  };
+  return { send: transmit, wake, stop };
 }

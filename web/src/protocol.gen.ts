@@ -163,3 +163,13 @@ export type Me = { user: string,
  * Absent where nobody logs in.
  */
 name?: string, admin: boolean, };
+
+export type ApiKey = { id: string, label: string, created_at: string, };
+
+export type CreateApiKey = { 
+/**
+ * What its owner calls it.
+ */
+label: string, };
+
+export type NewApiKey = { key: string, id: string, label: string, created_at: string, };

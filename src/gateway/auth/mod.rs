@@ -1,7 +1,10 @@
 //! Who is asking, and by what right. Handlers get a [`Caller`]; how it was found out is nobody else's business.
 
 mod anonymous;
+pub(super) mod bearer;
 mod cookies;
+mod issuer;
+mod jwt;
 pub(super) mod origin;
 pub(super) mod right;
 pub(super) mod token;
@@ -16,6 +19,7 @@ use axum::response::{IntoResponse, Response};
 use tokio::sync::Semaphore;
 
 use self::anonymous::Signed;
+use self::bearer::Trusted;
 use self::origin::Origin;
 use self::right::Watchlist;
 use self::token::Token;
@@ -48,6 +52,10 @@ enum Proof {
     Anonymous,
     /// A pass of this digest, in a cookie.
     Session(String),
+    /// A pass of this digest, in a header.
+    Key(String),
+    /// A token of a trusted issuer, which can't be taken back; its account can be disabled.
+    Issued,
 }
 
 impl std::fmt::Debug for Proof {
@@ -55,6 +63,8 @@ impl std::fmt::Debug for Proof {
         f.write_str(match self {
             Self::Anonymous => "Anonymous",
             Self::Session(_) => "Session(***)",
+            Self::Key(_) => "Key(***)",
+            Self::Issued => "Issued",
         })
     }
 }
@@ -87,6 +97,7 @@ pub struct Auth {
     config: Arc<GatewayConfig>,
     signed: Signed,
     watchlist: Watchlist,
+    trusted: Option<Trusted>,
     hashing: Arc<Semaphore>,
 }
 
@@ -97,8 +108,12 @@ impl Auth {
         if config.auth != AuthConfig::Anonymous {
             watchlist.clone().run(Arc::clone(&backends.accounts), drain);
         }
+        let trusted = match &config.auth {
+            AuthConfig::Login(login) => login.jwt.as_ref().map(|jwt| Trusted::new(jwt, drain)),
+            AuthConfig::Anonymous => None,
+        };
         let signed = Signed::new(Arc::clone(&backends.store));
-        Self { backends, config, signed, watchlist, hashing: Arc::new(Semaphore::new(HASHING_MAX)) }
+        Self { backends, config, signed, watchlist, trusted, hashing: Arc::new(Semaphore::new(HASHING_MAX)) }
     }
 
     /// True when cookies are for encrypted connections alone.
@@ -108,6 +123,10 @@ impl Auth {
 
     /// Whoever these headers name, where people log in. `None`: nobody whom we let in.
     async fn caller(&self, headers: &HeaderMap) -> Result<Option<Caller>, Error> {
+        // Who brings a token means it: a cookie does not stand in for one that is not good.
+        if let Some(token) = bearer::of(headers) {
+            return self.bearer(token).await;
+        }
         for token in cookies::values(headers, SESSION_COOKIE).filter_map(Token::parse) {
             let digest = token.digest();
             match self.backends.accounts.admit(&token.user, &digest, Time::now()).await {
@@ -125,11 +144,18 @@ impl Auth {
     async fn still(&self, caller: &Caller) -> Result<bool, Error> {
         match &caller.proof {
             Proof::Anonymous => Ok(true),
-            Proof::Session(digest) => match self.backends.accounts.admit(&caller.user, digest, Time::now()).await {
-                Ok(_) => Ok(true),
+            Proof::Issued => match self.backends.accounts.account(&caller.user).await {
+                Ok(account) => Ok(!account.disabled),
                 Err(Error::NotFound) => Ok(false),
                 Err(error) => Err(error),
             },
+            Proof::Session(digest) | Proof::Key(digest) => {
+                match self.backends.accounts.admit(&caller.user, digest, Time::now()).await {
+                    Ok(_) => Ok(true),
+                    Err(Error::NotFound) => Ok(false),
+                    Err(error) => Err(error),
+                }
+            }
         }
     }
 
@@ -175,6 +201,21 @@ impl Auth {
         };
         self.backends.accounts.issue(&pass).await?;
         cookies::set(SESSION_COOKIE, token.reveal(), lasts.as_secs(), self.secure())
+    }
+
+    /// A key's text, for its owner alone, and what is stored of it.
+    pub(super) fn new_key(&self, user: &UserId, label: String) -> (String, Pass) {
+        let token = Token::generate(user);
+        let pass = Pass {
+            user: user.clone(),
+            digest: token.digest(),
+            kind: PassKind::Key,
+            label,
+            created_at: Time::now(),
+            expires_at: None,
+            era: 0,
+        };
+        (bearer::key_text(&token), pass)
     }
 
     /// Ends the session that a caller came with; its sockets close on every node. Answers the cookie that takes it away.

@@ -2,6 +2,7 @@
 
 mod conversations;
 mod generations;
+mod keys;
 mod login;
 mod messages;
 mod meta;
@@ -35,7 +36,8 @@ const LOGIN_BYTES_MAX: usize = 16 * 1024;
 #[openapi(info(
     title = "chatnode",
     description = "Conversations with AI models whose answers survive the death of any node. Errors: `{\"error\":{\"code\",\"message\",\"retry_after_ms\"?}}`. \
-                   Without a login, a signed cookie that any route sets says who is asking; with one, the session cookie of `POST /api/login`."
+                   Without a login, a signed cookie that any route sets says who is asking; with one, the session cookie of `POST /api/login`, or `Authorization: Bearer` \
+                   with an API key or a token of the trusted issuer."
 ))]
 struct ApiDoc;
 
@@ -52,6 +54,8 @@ pub(super) fn router(gateway: &Gateway) -> Router<Gateway> {
         .routes(routes!(meta::cluster))
         .routes(routes!(login::me))
         .routes(routes!(login::log_out))
+        .routes(routes!(keys::list, keys::create))
+        .routes(routes!(keys::revoke))
         .routes(routes!(transfer::export))
         .layer(DefaultBodyLimit::max(body_max))
         .merge(

@@ -10,6 +10,7 @@ import { useShortcuts } from "./shortcuts";
 
 const ClusterPage = lazy(() => import("./ClusterPage"));
 const Settings = lazy(() => import("./Settings"));
+const SignIn = lazy(() => import("./SignIn").then(({ SignIn }) => ({ default: SignIn })));
 const Shortcuts = lazy(() => import("./Shortcuts"));
 
 export type DialogName = "settings" | "shortcuts";
@@ -25,6 +26,16 @@ export function App() {
     else setPreferences({ sidebar: !preferences.sidebar });
   };
   useShortcuts({ toggleSidebar, showHelp: () => setDialog("shortcuts") });
+  const signedOut = useApp(state => state.signedOut);
+  if (signedOut) {
+    return (
+      <I18nContext value={i18n}>
+        <Suspense>
+          <SignIn />
+        </Suspense>
+      </I18nContext>
+    );
+  }
   return (
     <I18nContext value={i18n}>
       <div

@@ -2,7 +2,9 @@ import { useRef } from "react";
 import { useI18n } from "../i18n/i18n";
 import type { Preferences } from "../store/preferences";
 import { useStore } from "../store/react";
+import { AccountSettings } from "./AccountSettings";
 import { Dialog } from "./Dialog";
+import "../styles/signin.css";
 
 interface Props {
   readonly preferences: Preferences;
@@ -62,6 +64,7 @@ export default function Settings({ preferences, onChange, onClose }: Props) {
         </div>
         <span className="field-hint">{t("importHint")}</span>
       </div>
+      <AccountSettings />
     </Dialog>
   );
 }

@@ -14,6 +14,8 @@ export interface AppState {
   /** Deleted here, and still to be undone: not shown. */
   readonly hidden: readonly string[];
   readonly notice: Notice | null;
+  /** The server wants to know who this is. */
+  readonly signedOut: boolean;
 }
 
 export interface ConversationList {
@@ -49,5 +51,6 @@ export function initialState(route: Route): AppState {
     models: null,
     hidden: [],
     notice: null,
+    signedOut: false,
   };
 }

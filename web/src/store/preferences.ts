@@ -72,6 +72,19 @@ export function forgetConversation(conversation: string): void {
   write(setupKey(conversation), null);
 }
 
+/** What is remembered of one person (drafts, unsent questions) is nobody else's who signs in here. */
+export function forgetAccount(): void {
+  for (const key of keysWith("chatnode.")) if (key !== KEY) write(key, null);
+}
+
+/** Whoever signs in again finds it as it was left. */
+export function adoptAccount(user: string): void {
+  if (read(USER_KEY) !== user) forgetAccount();
+  write(USER_KEY, user);
+}
+
+const USER_KEY = "chatnode.user";
+
 const memory = new Map<string, string>();
 
 export function read(key: string): unknown {

@@ -1,4 +1,4 @@
-import { api } from "../api";
+import { api, SIGNED_OUT } from "../api";
 import { applyFrame } from "../chat/reducer";
 import { type ChatState, isOpen } from "../chat/state";
 import { connect, type Link } from "../connection";
@@ -119,8 +119,14 @@ export function createStore() {
     },
     onFrame,
     onLink: (link: Link) => set({ link }),
+    onSignedOut: signOut,
     busy: () => state.chat.pending.length > 0 || Object.values(state.chat.generations).some(isOpen),
   });
+
+  function signOut(): void {
+    connection.stop();
+    set({ signedOut: true });
+  }
 
   function go(route: Route, how: "push" | "replace" = "push"): void {
     const address = routeAddress(route);
@@ -171,6 +177,7 @@ export function createStore() {
   for (const pending of state.chat.pending) {
     if (pending.kind === "send" && pending.conversation === null) opening.add(pending.request_id);
   }
+  addEventListener(SIGNED_OUT, signOut);
   addEventListener("popstate", () => arrive(parseRoute(location.hash)));
   addEventListener("pageshow", connection.wake);
   addEventListener("online", connection.wake);
