@@ -124,7 +124,6 @@ impl Metrics {
         self.0.gateway.rate_limited.get_or_create(&[("scope", scope.to_owned())]).inc();
     }
 
-    /// Somebody said who they are. `method` and `result` are of few words.
     pub fn authenticated(&self, method: &'static str, result: &'static str) {
         self.0.gateway.auth.get_or_create(&[("method", method.to_owned()), ("result", result.to_owned())]).inc();
     }
