@@ -69,6 +69,8 @@ impl Drain {
     {
         self.count(name, |running| *running += 1);
         let drain = self.clone();
+        // In a box, because a future that another one takes in and then awaits is held twice.
+        let task = Box::pin(task);
         #[expect(clippy::disallowed_methods, reason = "the one place where tasks are spawned")]
         tracker.spawn(async move {
             let _left = Left(drain, name);

@@ -19,7 +19,7 @@ use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, client_async
 use url::Url;
 
 use super::Failure;
-use crate::protocol::{ClientFrame, SUBPROTOCOL, ServerFrame};
+use crate::protocol::{ClientFrame, ServerFrame};
 
 /// How long anything may take that has to happen.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
@@ -102,12 +102,9 @@ impl Gateways {
         let port = url.port_or_known_default().unwrap_or(80);
         let _ = url.set_scheme(scheme);
         let mut request = url.as_str().into_client_request().map_err(Failure::of_socket)?;
-        let mut header = |name: &'static str, value: &str| {
-            value.parse().map(|value| request.headers_mut().insert(name, value)).map_err(|_| Failure::new("a bad header"))
-        };
-        header("sec-websocket-protocol", SUBPROTOCOL)?;
         if let Some(cookie) = cookie {
-            header("cookie", cookie)?;
+            let cookie = cookie.parse().map_err(|_| Failure::new("a cookie that is no header"))?;
+            request.headers_mut().insert("cookie", cookie);
         }
         let tcp = TcpStream::connect((host.as_str(), port)).await.map_err(|error| Failure::new(error.to_string()))?;
         tcp.set_nodelay(true).map_err(|error| Failure::new(error.to_string()))?;

@@ -2,6 +2,7 @@
 //! slowly gets larger deltas, and one that never reads costs no memory.
 
 use std::collections::{HashMap, VecDeque};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -31,16 +32,16 @@ const OWN_MAX: usize = 64;
 
 type Sink = SplitSink<WebSocket, Packet>;
 
-/// What the reading half wants said or done.
+/// What the reading half wants said or done. Small: each connection has room for 32 of them from its first moment.
 #[derive(Debug)]
 pub(super) enum Order {
     Frame(Utf8Bytes),
     /// An `accepted` with the messages that are not news to this connection.
-    Accepted(Utf8Bytes, Vec<MessageId>),
+    Accepted(Utf8Bytes, Box<[MessageId]>),
     /// Follow, after telling what is missed.
-    Subscribe(Subscription),
+    Subscribe(Box<Subscription>),
     /// Follow, without a word about it.
-    Follow(Subscription),
+    Follow(Box<Subscription>),
     Leave(ConversationId),
     Close(u16, &'static str),
 }
@@ -59,7 +60,7 @@ impl From<axum::Error> for End {
 }
 
 pub(super) struct Outbox {
-    gateway: Gateway,
+    gateway: Arc<Gateway>,
     user: UserId,
     right: Right,
     reader: Arc<Reader>,
@@ -75,7 +76,7 @@ pub(super) async fn refuse(mut socket: WebSocket, code: u16, reason: &'static st
 }
 
 impl Outbox {
-    pub(super) fn new(gateway: Gateway, user: UserId, right: Right, reader: Arc<Reader>, sending: Arc<AtomicUsize>) -> Self {
+    pub(super) fn new(gateway: Arc<Gateway>, user: UserId, right: Right, reader: Arc<Reader>, sending: Arc<AtomicUsize>) -> Self {
         Self { gateway, user, right, reader, sending, subscriptions: HashMap::new(), own: VecDeque::new() }
     }
 
@@ -112,29 +113,33 @@ impl Outbox {
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ping.tick().await;
         let (draining, stopped) = (self.gateway.drain.draining().clone(), self.gateway.drain.stopped().clone());
+        // Made once: each would take the lock of a list that all connections share.
+        let (mut draining, mut stopped) = (pin!(draining.cancelled()), pin!(stopped.cancelled()));
         let mut told = false;
         loop {
             self.news(sink).await?;
             self.flush(sink).await?;
             tokio::select! {
                 biased;
-                () = stopped.cancelled() => return Err(End::Close(close::GOING_AWAY, "the node is stopping")),
-                () = draining.cancelled(), if !told => {
+                () = &mut stopped => return Err(End::Close(close::GOING_AWAY, "the node is stopping")),
+                () = &mut draining, if !told => {
                     told = true;
                     let after_ms = rand::random_range(0..RECONNECT_SPREAD_MS);
-                    self.say(sink, &ServerFrame::Reconnect { after_ms, reason: "draining".to_owned() }).await?;
+                    let frame = ServerFrame::Reconnect { after_ms, reason: "draining".to_owned() };
+                    Box::pin(self.say(sink, &frame)).await?;
                 }
                 order = orders.recv() => match order {
-                    Some(order) => self.order(sink, order).await?,
+                    Some(order) => Box::pin(self.order(sink, order)).await?,
                     None => return Err(End::Close(close::GOING_AWAY, "")),
                 },
                 () = self.right.in_doubt() => self.look_again().await?,
                 () = self.reader.woken() => {}
                 hint = list.next() => match hint {
-                    Some(hint) => self.list_changed(sink, &hint).await?,
+                    Some(hint) => Box::pin(self.list_changed(sink, &hint)).await?,
                     None => return Err(End::Close(close::GOING_AWAY, "the node is stopping")),
                 },
-                _ = heartbeat.tick() => self.heartbeat(sink).await?,
+                // Who follows nothing sleeps on.
+                _ = heartbeat.tick(), if !self.subscriptions.is_empty() => Box::pin(self.heartbeat(sink)).await?,
                 _ = ping.tick() => sink.feed(Packet::Ping(axum::body::Bytes::new())).await?,
             }
         }
@@ -194,9 +199,9 @@ impl Outbox {
                 sink.feed(Packet::Text(frame)).await?;
             }
             Order::Follow(subscription) => {
-                self.subscriptions.insert(subscription.conversation().clone(), subscription);
+                self.subscriptions.insert(subscription.conversation().clone(), *subscription);
             }
-            Order::Subscribe(subscription) => self.subscribe(sink, subscription).await?,
+            Order::Subscribe(subscription) => self.subscribe(sink, *subscription).await?,
             Order::Leave(conversation) => {
                 self.subscriptions.remove(&conversation);
             }

@@ -35,8 +35,11 @@ const BAD_FRAMES_MAX: u32 = 3;
 const ORDERS_MAX: usize = 32;
 /// Generations that one `subscribe` may say something about.
 const KNOWN_MAX: usize = 200;
-/// The library's default of 128 KiB a connection is far too much for frames of a few hundred bytes.
-const BUFFER_BYTES: usize = 4 * 1024;
+/// The library's default of 128 KiB a connection is far too much for frames of a few hundred bytes. A larger frame makes room for
+/// itself once its length is known.
+const READ_BUFFER_BYTES: usize = 1024;
+/// So much is put together before it is written without being flushed.
+const WRITE_BUFFER_BYTES: usize = 4 * 1024;
 /// What JSON can make of a question's bytes (an escaped control character is six), and the frame around it.
 const ESCAPED_BYTES_MAX: usize = 6;
 const ENVELOPE_BYTES_MAX: usize = 64 * 1024;
@@ -59,21 +62,19 @@ pub(super) async fn upgrade(
     let frame_bytes_max = gateway.config.prompt_bytes_max * ESCAPED_BYTES_MAX + ENVELOPE_BYTES_MAX;
     socket
         .protocols([SUBPROTOCOL])
-        .read_buffer_size(BUFFER_BYTES)
-        .write_buffer_size(BUFFER_BYTES)
+        .read_buffer_size(READ_BUFFER_BYTES)
+        .write_buffer_size(WRITE_BUFFER_BYTES)
         .max_message_size(frame_bytes_max)
         .max_frame_size(frame_bytes_max)
         .on_upgrade(async move |socket| {
             let drain = gateway.drain.clone();
-            drain.spawn("socket", async move {
-                match admitted {
-                    Ok(caller) => serve(gateway, caller, locale, socket).await,
-                    Err((why, code, sentence)) => {
-                        gateway.metrics.ws_rejected(why);
-                        outbox::refuse(socket, code, sentence).await;
-                    }
+            match admitted {
+                Ok(caller) => drain.spawn("socket", serve(Arc::new(gateway), caller, locale, socket)),
+                Err((why, code, sentence)) => {
+                    gateway.metrics.ws_rejected(why);
+                    drain.spawn("refusal", outbox::refuse(socket, code, sentence));
                 }
-            });
+            }
         })
 }
 
@@ -98,7 +99,14 @@ fn locale(accepted: &str) -> Option<String> {
     languages.find(|language| matches!(language.as_str(), "vi" | "en"))
 }
 
-async fn serve(gateway: Gateway, caller: Caller, locale: Option<String>, socket: WebSocket) {
+/// Both halves of a connection. Puts them together before it is a future, each in a box: what a future is given, and what it
+/// awaits, it holds twice, and there may be ten thousands.
+fn serve(
+    gateway: Arc<Gateway>,
+    caller: Caller,
+    locale: Option<String>,
+    socket: WebSocket,
+) -> impl Future<Output = ()> + std::marker::Send {
     let user = caller.user.clone();
     let right = Right::of(&gateway.auth, &caller);
     gateway.metrics.ws_opened();
@@ -115,10 +123,10 @@ async fn serve(gateway: Gateway, caller: Caller, locale: Option<String>, socket:
         heartbeat_ms: u32::try_from(gateway.config.heartbeat.as_millis()).unwrap_or(u32::MAX),
         locale,
     };
-    let outbox = Outbox::new(gateway.clone(), user.clone(), right, Arc::clone(&reader), Arc::clone(&sending));
+    let outbox = Outbox::new(Arc::clone(&gateway), user.clone(), right, Arc::clone(&reader), Arc::clone(&sending));
     let connection = Connection {
         limit: Bucket::new(gateway.config.frames_per_second_max, Instant::now()),
-        gateway: gateway.clone(),
+        gateway: Arc::clone(&gateway),
         user,
         orders,
         reader,
@@ -126,17 +134,21 @@ async fn serve(gateway: Gateway, caller: Caller, locale: Option<String>, socket:
         followed: HashSet::new(),
         bad_frames: 0,
     };
-    // One task for both halves. The outbox ends last: it says why.
-    let code = tokio::select! {
-        code = outbox.run(sink, ordered, frames::encode(&welcome)) => code,
-        () = connection.run(stream) => close::GOING_AWAY,
-    };
-    gateway.open.fetch_sub(1, Ordering::Relaxed);
-    gateway.metrics.ws_closed(code);
+    let said = Box::pin(outbox.run(sink, ordered, frames::encode(&welcome)));
+    let heard = Box::pin(connection.run(stream));
+    async move {
+        // One task for both halves. The outbox ends last: it says why.
+        let code = tokio::select! {
+            code = said => code,
+            () = heard => close::GOING_AWAY,
+        };
+        gateway.open.fetch_sub(1, Ordering::Relaxed);
+        gateway.metrics.ws_closed(code);
+    }
 }
 
 struct Connection {
-    gateway: Gateway,
+    gateway: Arc<Gateway>,
     user: UserId,
     orders: mpsc::Sender<Order>,
     reader: Arc<Reader>,
@@ -159,7 +171,8 @@ impl Connection {
                 Err(_) => return self.close(close::GOING_AWAY, "no sign of life").await,
             };
             let goes_on = match packet {
-                Packet::Text(text) => self.text(text.as_str()).await,
+                // What a frame brings about takes kilobytes while it lasts; most connections are silent most of the time.
+                Packet::Text(text) => Box::pin(self.text(text.as_str())).await,
                 Packet::Binary(_) => self.bad(None, "frames are text").await,
                 Packet::Ping(_) | Packet::Pong(_) => true,
                 Packet::Close(_) => return,
@@ -241,12 +254,12 @@ impl Connection {
                 let request_id = asked.request_id.clone();
                 // With a parent it may be the parent that is missing.
                 let named = asked.conversation.clone().filter(|_| asked.parent.is_none());
-                let gateway = self.gateway.clone();
+                let gateway = Arc::clone(&self.gateway);
                 let user = self.user.clone();
                 self.submit(request_id, named, async move { gateway.desk.send(&user, asked).await }).await
             }
             ClientFrame::Regenerate { request_id, message, model } => {
-                let gateway = self.gateway.clone();
+                let gateway = Arc::clone(&self.gateway);
                 let (user, request) = (self.user.clone(), request_id.clone());
                 self.submit(
                     request_id,
@@ -301,7 +314,7 @@ impl Connection {
             assistant_message: submitted.assistant_message.clone(),
         };
         let ids: Vec<MessageId> = vec![submitted.user_message.id.clone(), submitted.assistant_message.id.clone()];
-        if !self.order(Order::Accepted(frames::encode(&frame), ids)).await {
+        if !self.order(Order::Accepted(frames::encode(&frame), ids.into())).await {
             return false;
         }
         if self.followed.contains(&conversation) {
@@ -320,7 +333,7 @@ impl Connection {
                 subscription.caught_up();
                 self.asked(submitted, asked);
                 self.followed.insert(conversation);
-                self.order(Order::Follow(subscription)).await
+                self.order(Order::Follow(Box::new(subscription))).await
             }
             Err(error) => {
                 let about = About { conversation: Some(conversation.to_string()), ..About::default() };
@@ -350,7 +363,7 @@ impl Connection {
         match self.gateway.hub.attach(&self.user, &id, &self.reader, &haves(&id, known)).await {
             Ok(subscription) => {
                 self.followed.insert(id);
-                self.order(Order::Subscribe(subscription)).await
+                self.order(Order::Subscribe(Box::new(subscription))).await
             }
             Err(error) => self.refuse(error.into(), about()).await,
         }

@@ -2,6 +2,7 @@
 //! keeps the replicas that readers draw from. All reads of a log on this node go through here, one at a time.
 
 use std::collections::{HashMap, HashSet};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,6 +57,7 @@ pub(super) async fn run(shared: Arc<Shared>, topic: Arc<Topic>, mut asks: mpsc::
     let mut hints: Hints = shared.backends.backplane.subscribe(&Subject::Conversation(topic.conversation.clone())).await;
     let mut health = shared.backends.health.clone();
     let stopped = shared.drain.stopped().clone();
+    let mut stopped = pin!(stopped.cancelled());
     let mut task = Task {
         shared,
         topic,
@@ -69,7 +71,7 @@ pub(super) async fn run(shared: Arc<Shared>, topic: Arc<Topic>, mut asks: mpsc::
     loop {
         tokio::select! {
             biased;
-            () = stopped.cancelled() => return,
+            () = &mut stopped => return,
             ask = asks.recv() => match ask {
                 Some(ask) => task.ask(ask).await,
                 None => return,

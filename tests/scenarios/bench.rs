@@ -9,6 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::harness::node::{self, Node};
+use crate::harness::servers;
 
 /// Runs the program while this runtime goes on.
 async fn bench(args: &[&str]) -> Output {
@@ -34,8 +35,8 @@ async fn every_scenario_measures_a_node_and_finds_its_answers_right() {
     let dir = tempfile::tempdir().expect("a directory");
     let file = |name: &str| dir.path().join(name).to_str().expect("a path").to_owned();
     let (json, page, url) = (file("figures.json"), file("page.html"), format!("http://{}", node.address));
-    let scenarios = ["connect", "send", "delivery", "first-token", "history", "cancel", "resume", "idle", "mixed"];
-    let small = ["--seconds", "1", "--rate", "10", "--users", "3", "--answers", "3", "--connections", "20"];
+    let scenarios = ["connect", "send", "delivery", "first-token", "history", "cancel", "resume", "idle", "mixed", "fanout"];
+    let small = ["--seconds", "1", "--rate", "10", "--users", "3", "--answers", "3", "--connections", "20", "--readers", "3"];
     let places = ["--url", &url, "--url", &url, "--upstream", &upstream, "--json", &json, "--report", &page, "--goals"];
     let output = bench(&[&scenarios[..], &small, &places].concat()).await;
     assert!(output.status.success(), "{}", said(&output));
@@ -48,10 +49,22 @@ async fn every_scenario_measures_a_node_and_finds_its_answers_right() {
     for name in ["connect", "send", "first-token", "history of 100", "history of 10000", "cancel", "resume"] {
         assert_eq!(counted(name).and_then(Value::as_u64), Some(10), "{name}");
     }
+    let bare = outcomes.iter().find(|outcome| outcome["name"] == "bare fanout 10/s").expect("a fan-out without a store");
+    assert_eq!(bare["latency"]["count"], 30);
     // Three answers, fifty tokens each: every token was timed.
     assert_eq!(counted("delivery").and_then(Value::as_u64), Some(150));
     assert!(outcomes.iter().all(|outcome| !outcome["what"].as_str().expect("text").contains("not measured")), "{outcomes:?}");
     assert!(std::fs::read_to_string(page).expect("a file").contains("<svg"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lock_for_each_chunk_is_tried_on_the_same_redis() {
+    let Some(servers) = servers::shared() else { return };
+    let node = Node::start("bench", &node::world()).await;
+    let (url, redis) = (format!("http://{}", node.address), servers::redis_url(&servers.redis));
+    let output = bench(&["tokens", "--seconds", "1", "--answers", "2", "--url", &url, "--redis-url", &redis]).await;
+    let said = said(&output);
+    assert!(output.status.success() && said.contains("locked 2000/s") && said.contains("lock for each chunk"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,4 +1,4 @@
-//! `Backplane` on NATS: small JSON messages on subjects that are made of ids alone.
+//! `Backplane` on NATS: small messages on subjects that are made of ids alone.
 //! It must not know what a hint is for. Whatever comes in is checked like input from outside.
 
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use futures_util::stream::StreamExt;
 use tokio_util::sync::CancellationToken;
 
 use super::keys::{self, model_token};
+use super::wire;
 use crate::backend::{Backplane, Hint, Hints, Subject};
 use crate::telemetry::Metrics;
 
@@ -163,13 +164,13 @@ impl Backplane for Nats {
 
 /// `None` when it is too large, even as the nudge that an entry can shrink to.
 fn encode(hint: &Hint, bytes_max: usize) -> Option<Vec<u8>> {
-    let payload = serde_json::to_vec(hint).ok()?;
+    let payload = wire::encode(hint)?;
     if payload.len() <= bytes_max {
         return Some(payload);
     }
     match hint {
         Hint::Entry { generation, position, .. } => {
-            serde_json::to_vec(&Hint::Tail { generation: generation.clone(), position: *position }).ok()
+            wire::encode(&Hint::Tail { generation: generation.clone(), position: *position })
         }
         _ => None,
     }
@@ -179,7 +180,7 @@ fn decode(payload: &[u8]) -> Option<Hint> {
     if payload.len() > MESSAGE_BYTES_MAX {
         return None;
     }
-    serde_json::from_slice(payload).ok()
+    wire::decode(payload)
 }
 
 #[cfg(test)]

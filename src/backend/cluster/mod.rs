@@ -23,6 +23,7 @@ mod steps;
 mod store;
 mod submit;
 mod sweep;
+mod wire;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -108,7 +109,7 @@ pub async fn open(options: Options) -> std::result::Result<Backends, OpenError> 
     };
     let (health, watched) = watch::channel(health::unknown());
     drain.spawn_ground("link health", health::watch_until(deserted.clone(), link.clone(), nats_link, health));
-    let redis = Redis { link: link.clone(), lease: options.lease, retention: options.retention };
+    let redis = Redis { link: link.clone(), lease: options.lease, retention: options.retention, drain: drain.clone() };
     drain.spawn("store sweeper", redis.clone().sweep_until(stopped.clone()));
     let (events, carrier) = events::open(nats.clone(), &options);
     let backplane = backplane::Nats::new(nats.clone(), &options.prefix, options.dropped, stopped.clone());
@@ -135,6 +136,8 @@ struct Redis {
     link: link::Link,
     lease: Duration,
     retention: Retention,
+    /// For what no caller waits for.
+    drain: Drain,
 }
 
 impl Redis {

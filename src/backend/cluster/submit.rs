@@ -33,7 +33,13 @@ impl Redis {
         let user = &submission.user;
         let said = serde_json::to_string(submission).expect("plain fields become JSON");
         for _ in 0..TRIES_MAX {
-            let held = self.remember(submission, &said).await?;
+            // Side by side, as almost always the request is a new one. The intent of one that is not stands for nothing.
+            let mine = Intent::work(user, &submission.generation);
+            let (held, intent) = tokio::join!(self.remember(submission, &said), self.intend(&mine));
+            let (held, mut intent) = (held?, intent?);
+            if held != said {
+                self.forget(&submission.conversation, &intent).await;
+            }
             if let Some(done) = held.strip_prefix(DONE) {
                 let conversation = keys::long_conversation(done).ok_or_else(|| unreadable(submission))?;
                 return Box::pin(self.known(submission, conversation)).await;
@@ -43,13 +49,13 @@ impl Redis {
                 false => Some(serde_json::from_str(&held).map_err(|_| unreadable(submission))?),
             };
             let first = other.as_ref().unwrap_or(submission);
-            let intent = self.intend(&Intent::work(user, &first.generation)).await?;
+            if other.is_some() {
+                intent = self.intend(&Intent::work(user, &first.generation)).await?;
+            }
             match self.store_turn(first, if first.create.is_some() { "1" } else { "0" }).await {
                 Ok(turn) => {
                     Box::pin(self.offer(&submission.user, &turn)).await?;
-                    let done = format!("{DONE}{}", keys::short_conversation(&first.conversation));
-                    let (_, _) =
-                        tokio::join!(self.replace_request(submission, &held, &done), self.forget(&first.conversation, &intent));
+                    self.clear_away(submission, &first.conversation, held, intent);
                     return Ok(turn.submitted);
                 }
                 Err(Error::NotFound) => {
@@ -65,6 +71,17 @@ impl Redis {
             }
         }
         Err(Error::Unavailable("the same request keeps changing".to_owned()))
+    }
+
+    /// After a turn that is complete. Nobody waits for it: until it is done, a repeated request carries out the same steps again,
+    /// and the sweeper finds nothing to do.
+    fn clear_away(&self, submission: &Submission, conversation: &ConversationId, held: String, intent: String) {
+        let (redis, conversation) = (self.clone(), conversation.clone());
+        let key = self.link.keys.key(&Key::Request(&submission.user, &submission.request));
+        self.drain.spawn("request record", async move {
+            let done = format!("{DONE}{}", keys::short_conversation(&conversation));
+            let (_, ()) = tokio::join!(redis.replace(key, &held, &done), redis.forget(&conversation, &intent));
+        });
     }
 
     /// What a request that was done before did.
@@ -94,7 +111,10 @@ impl Redis {
     }
 
     async fn replace_request(&self, submission: &Submission, held: &str, by: &str) -> Result<()> {
-        let key = self.link.keys.key(&Key::Request(&submission.user, &submission.request));
+        self.replace(self.link.keys.key(&Key::Request(&submission.user, &submission.request)), held, by).await
+    }
+
+    async fn replace(&self, key: String, held: &str, by: &str) -> Result<()> {
         self.link.run(&self.link.steps.replace, vec![key], vec![held.into(), by.into()]).await.map(|_| ())
     }
 

@@ -10,8 +10,10 @@ use tokio::sync::broadcast::error::RecvError;
 
 use crate::backend::{Backplane, Hint, Hints, Subject};
 
-/// Hints that one subject keeps for its slowest listener; beyond it the oldest are lost, and the listener reads the log.
+/// Hints of a conversation that are kept for its slowest listener; beyond it the oldest are lost, and the listener reads the log.
 const HINTS_KEPT: usize = 256;
+/// Of any other subject: they are rare, and each connection listens to one, whose room is taken from the first moment.
+const RARE_HINTS_KEPT: usize = 16;
 
 type Subjects = Mutex<HashMap<Subject, broadcast::Sender<Arc<Hint>>>>;
 
@@ -32,11 +34,15 @@ impl Backplane for Local {
 
     async fn subscribe(&self, subject: &Subject) -> Hints {
         let mut subjects = self.subjects.lock().unwrap_or_else(PoisonError::into_inner);
-        let sender = subjects.entry(subject.clone()).or_insert_with(|| broadcast::channel(HINTS_KEPT).0);
+        let sender = subjects.entry(subject.clone()).or_insert_with(|| broadcast::channel(kept(subject)).0);
         let receiver = sender.subscribe();
         let left = Left { subjects: Arc::downgrade(&self.subjects), subject: subject.clone() };
         stream::unfold(Listener { receiver, _left: left }, next).boxed()
     }
+}
+
+fn kept(subject: &Subject) -> usize {
+    if matches!(subject, Subject::Conversation(_)) { HINTS_KEPT } else { RARE_HINTS_KEPT }
 }
 
 /// The receiver stands before the guard, so that it is gone when the guard looks whether anybody is left.
@@ -74,7 +80,7 @@ impl Drop for Left {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Time, UserId};
+    use crate::model::{ConversationId, Time, UserId};
 
     fn known(local: &Local) -> usize {
         local.subjects.lock().expect("lock").len()
@@ -98,7 +104,7 @@ mod tests {
     #[tokio::test]
     async fn a_laggard_loses_the_oldest_and_goes_on() {
         let local = Local::default();
-        let subject = Subject::User(UserId::generate());
+        let subject = Subject::Conversation(ConversationId::generate());
         let mut hints = local.subscribe(&subject).await;
         for _ in 0..2 * HINTS_KEPT {
             local.publish(&subject, Hint::Cancel { at: Time::now() }).await;
