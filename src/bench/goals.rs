@@ -38,7 +38,7 @@ const GOALS: [Goal; 20] = [
     most("first-token, added", "p99", 8.0),
     most("cancel", "p50", 10.0),
     most("cancel", "p99", 100.0),
-    most("scale", "dearest", 1.5),
+    most("scale", "cost", 1.5),
     most("history of 100", "p50", 2.0),
     most("history of 100", "p99", 10.0),
 ];

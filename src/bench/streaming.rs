@@ -20,17 +20,20 @@ use crate::model::Conversation;
 use crate::protocol::{ClientFrame, Posted};
 
 /// Tokens a second offered to all answers together, until one is not kept.
-const STEPS: [usize; 7] = [20_000, 50_000, 100_000, 150_000, 200_000, 300_000, 400_000];
+const STEPS: [usize; 8] = [10_000, 20_000, 50_000, 100_000, 150_000, 200_000, 300_000, 400_000];
 /// Tokens a second of the one answer that many read.
-const FANOUT_STEPS: [usize; 10] = [10, 20, 40, 60, 80, 100, 130, 160, 200, 250];
+const FANOUT_STEPS: [usize; 11] = [10, 40, 80, 120, 160, 200, 250, 300, 400, 600, 1_000];
 /// A step is kept when so much of what was offered arrived in its time.
-const KEPT: f64 = 0.95;
+const KEPT: f64 = 0.9;
 /// And when 99 of 100 tokens were so fast: a backlog that only grows would show as throughput too.
 const KEPT_P99: Duration = Duration::from_millis(250);
 /// Answers at once whose tokens are compared in processor time.
 const SCALES: [usize; 3] = [10, 100, 1_000];
 /// How long nodes are watched that do nothing.
 const STANDSTILL: Duration = Duration::from_secs(2);
+/// How long it may take until all answers are asked for: that long their models wait, to begin as one.
+const LEAD: Duration = Duration::from_millis(500);
+const LEAD_EACH: Duration = Duration::from_millis(30);
 /// Preparations side by side.
 const SIDE_BY_SIDE: usize = 16;
 
@@ -152,16 +155,23 @@ async fn subscribed(person: &Person, further: usize, conversation: &str) -> Resu
     }
 }
 
-async fn post(setting: &Setting, person: &Person, conversation: &str, tokens: usize, rate: usize) -> Result<Posted, Failure> {
-    let content = format!("/demo tokens={tokens} rate={rate} stamp");
+/// What tells the model to make so many tokens at this rate, the first one after `lead`.
+fn order(tokens: usize, rate: usize, lead: Duration) -> String {
+    let at = crate::stamp::now() / 1_000 + u64::try_from(lead.as_millis()).unwrap_or(u64::MAX);
+    format!("/demo tokens={tokens} rate={rate} stamp at={at}")
+}
+
+async fn post(setting: &Setting, person: &Person, conversation: &str, order: &str) -> Result<Posted, Failure> {
     let page = format!("/api/conversations/{conversation}/messages");
-    person.post(&page, &json!({ "content": content, "model": setting.demo })).await
+    person.post(&page, &json!({ "content": order, "model": setting.demo })).await
 }
 
 /// So many answers at once, each of so many tokens at this rate.
 async fn answers(setting: &Setting, count: usize, tokens: usize, rate: usize) -> Result<Read, Failure> {
     let stages: Vec<Stage> =
         stream::iter(0..count).map(|home| Stage::set(setting, home)).buffer_unordered(SIDE_BY_SIDE).try_collect().await?;
+    let lead = LEAD + LEAD_EACH * u32::try_from(count).unwrap_or(u32::MAX);
+    let order = order(tokens, rate, lead);
     let mut tasks = JoinSet::new();
     let mut asked = Vec::new();
     for Stage { person, conversation, reader } in stages {
@@ -169,7 +179,10 @@ async fn answers(setting: &Setting, count: usize, tokens: usize, rate: usize) ->
         asked.push((person, conversation));
     }
     stream::iter(asked)
-        .map(|(person, conversation)| async move { post(setting, &person, &conversation, tokens, rate).await.map(drop) })
+        .map(|(person, conversation)| {
+            let order = &order;
+            async move { post(setting, &person, &conversation, order).await.map(drop) }
+        })
         .buffer_unordered(SIDE_BY_SIDE)
         .try_collect::<()>()
         .await?;
@@ -241,11 +254,11 @@ pub(super) async fn fanout(setting: &Setting) -> Result<Vec<Outcome>, Failure> {
         .try_collect()
         .await?;
     let progress = setting.progress("fanout");
-    let (mut outcomes, mut ours) = (Vec::new(), 0.0_f64);
+    let (mut outcomes, mut ours) = (Vec::new(), Kept::default());
     for rate in FANOUT_STEPS {
         let tokens = rate * setting.seconds();
         let tasks: JoinSet<_> = sockets.into_iter().map(|socket| read(socket, tokens)).collect();
-        post(setting, &person, &conversation, tokens, rate).await?;
+        post(setting, &person, &conversation, &order(tokens, rate, LEAD)).await?;
         let (back, found) = collect(tasks).await?;
         sockets = back;
         if !step("fanout", &found, rate, readers, &mut ours, &mut outcomes) {
@@ -253,7 +266,7 @@ pub(super) async fn fanout(setting: &Setting) -> Result<Vec<Outcome>, Failure> {
         }
     }
     let bare = Bare::start().await?;
-    let (mut sockets, mut ceiling) = (bare.readers(readers).await?, 0.0_f64);
+    let (mut sockets, mut ceiling) = (bare.readers(readers).await?, Kept::default());
     for rate in FANOUT_STEPS {
         let tokens = rate * setting.seconds();
         let tasks: JoinSet<_> = sockets.into_iter().map(|socket| read(socket, tokens)).collect();
@@ -267,18 +280,23 @@ pub(super) async fn fanout(setting: &Setting) -> Result<Vec<Outcome>, Failure> {
     progress.end();
     let what = format!("one answer to {readers} readers: the last step that was kept");
     let summary = Outcome::new("fanout", what, &histogram())
-        .with("frames", ours, "/s")
-        .with("bare, without store and bus", ceiling, "/s")
-        .with("of the bare", ours / ceiling.max(1.0) * 100.0, "%");
+        .with("tokens", ours.0, "/s")
+        .with("bare, without store and bus", ceiling.0, "/s")
+        .with("of the bare", ours.0 / ceiling.0.max(1.0) * 100.0, "%")
+        .with("frames", ours.1, "/s")
+        .with("bare frames", ceiling.1, "/s");
     outcomes.push(summary);
     Ok(outcomes)
 }
 
+/// Tokens and frames a second of the last step that was kept.
+type Kept = (f64, f64);
+
 /// Notes a step of a fan-out; `false` when it was the last one.
-fn step(name: &str, found: &Read, rate: usize, readers: usize, best: &mut f64, outcomes: &mut Vec<Outcome>) -> bool {
+fn step(name: &str, found: &Read, rate: usize, readers: usize, best: &mut Kept, outcomes: &mut Vec<Outcome>) -> bool {
     let kept = found.kept(rate * readers);
     if kept {
-        *best = best.max(found.frames_per_second());
+        *best = (found.tokens_per_second(), found.frames_per_second());
     }
     let what = format!("{rate} tokens/s to {readers} readers");
     outcomes.push(found.outcome(format!("{name} {rate}/s"), what).with("kept", f64::from(u8::from(kept)), ""));
@@ -297,9 +315,9 @@ pub(super) async fn scale(setting: &Setting) -> Result<Vec<Outcome>, Failure> {
         outcomes.push(found.outcome(format!("scale {count}"), what).with("cost of a token", cost, "µs"));
     }
     progress.end();
-    let (least, most) = costs.iter().fold((f64::MAX, 0.0_f64), |(least, most), cost| (least.min(*cost), most.max(*cost)));
-    let summary = Outcome::new("scale", "the dearest token, of the cheapest one's cost", &histogram());
-    outcomes.push(summary.with("dearest", most / least.max(0.001), "×"));
+    let (fewest, most) = (costs.first().copied().unwrap_or(0.0), costs.last().copied().unwrap_or(0.0));
+    let summary = Outcome::new("scale", "a token among the most answers, of its cost among the fewest", &histogram());
+    outcomes.push(summary.with("cost", most / fewest.max(0.001), "×"));
     Ok(outcomes)
 }
 

@@ -22,6 +22,8 @@ pub use orders::Orders;
 
 /// How many tokens one piece holds at most, so that one answer at full speed leaves room for others.
 const BATCH_TOKENS_MAX: usize = 64;
+/// How far away a beginning may be that was ordered.
+const AWAY_MAX: Duration = Duration::from_mins(1);
 /// How late a timer of the runtime may be, which ticks in milliseconds.
 const TIMER_ROUGHNESS: Duration = Duration::from_millis(2);
 
@@ -191,6 +193,10 @@ impl Player {
             Some(None) => std::future::pending::<()>().await,
             Some(Some(silence)) => tokio::time::sleep(silence).await,
             None => tokio::time::sleep(orders.delay).await,
+        }
+        if let Some(at) = orders.at_ms {
+            let left = Duration::from_millis(at.saturating_sub(stamp::now() / 1_000));
+            tokio::time::sleep(left.min(AWAY_MAX)).await;
         }
         let clock = Instant::now();
         self.clock = Some(clock);

@@ -2,8 +2,9 @@
 //!
 //! Words anywhere: `slow` `long` `silent` `reason`, in Vietnamese `chậm` `dài` `im lặng` `suy nghĩ`; `silent=5s`.
 //! As the first or last word: `fail`, `lỗi`. Exactly, on a line of its own:
-//! `/demo tokens=2000 rate=50 delay=500 fail=after:20 silent=5s reason=50 stamp` (rate in tokens a second, 0 as fast as
-//! can be; delay in milliseconds; stamp: the tokens say when they were made, for `chatnode bench`).
+//! `/demo tokens=2000 rate=50 delay=500 fail=after:20 silent=5s reason=50 stamp at=1763900000000` (rate in tokens a
+//! second, 0 as fast as can be; delay in milliseconds; for `chatnode bench`: stamp, the tokens say when they were made, and at, the
+//! millisecond since 1970 before which none is made, at most a minute away).
 
 use std::time::Duration;
 
@@ -35,6 +36,8 @@ pub struct Orders {
     pub reasoning_tokens: usize,
     /// Each token says its index and when it was made, instead of prose.
     pub stamp: bool,
+    /// No token before this millisecond since 1970, so that many answers can begin as one.
+    pub at_ms: Option<u64>,
 }
 
 impl Orders {
@@ -50,6 +53,7 @@ impl Orders {
             silent: None,
             reasoning_tokens: 0,
             stamp: false,
+            at_ms: None,
         };
         match text.lines().find_map(|line| line.trim().strip_prefix("/demo")) {
             Some(line) => orders.line(line),
@@ -70,6 +74,7 @@ impl Orders {
                 "silent" => self.silent = Some(duration(value)),
                 "reason" => self.reasoning_tokens = value.parse().unwrap_or(REASONING_TOKENS).min(TOKENS_MAX),
                 "stamp" => self.stamp = true,
+                "at" => self.at_ms = value.parse().ok(),
                 _ => {}
             }
         }
@@ -166,7 +171,7 @@ mod tests {
     #[test]
     fn a_line_says_it_exactly_and_alone() {
         let orders = Orders::read(
-            "long slow words\n  /demo tokens=7 rate=0 delay=500 fail=after:3 silent=250ms reason=4 stamp x=y z\nfail",
+            "long slow words\n  /demo tokens=7 rate=0 delay=500 fail=after:3 silent=250ms reason=4 stamp at=5 x=y z\nfail",
         );
         let silent = Some(Some(Duration::from_millis(250)));
         let expected = Orders {
@@ -178,6 +183,7 @@ mod tests {
             silent,
             reasoning_tokens: 4,
             stamp: true,
+            at_ms: Some(5),
         };
         assert_eq!(orders, expected);
     }
