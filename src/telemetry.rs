@@ -354,14 +354,23 @@ struct Answers {
 
 impl Answers {
     fn register(to: &mut Registry) -> Self {
+        let ended: Counters<1> = add(to, "generations", "Answers that ended on this node");
+        let takeovers: Counters<1> = add(to, "takeovers", "Answers that this node went on with after another owner");
+        // A counter that comes with its first event looks as if it had always been there, and no alert sees it grow.
+        for outcome in ["completed", "cancelled", "interrupted", "failed"] {
+            ended.get_or_create(&[("outcome", outcome.to_owned())]);
+        }
+        for rung in ["prefill", "continue", "restart"] {
+            takeovers.get_or_create(&[("rung", rung.to_owned())]);
+        }
         Self {
             active: add(to, "generations_active", "Answers that this node writes"),
-            ended: add(to, "generations", "Answers that ended on this node"),
+            ended,
             first_token: timer(to, "first_token_seconds", "From the question to the first delta on a socket"),
             delivery: timer(to, "delivery_seconds", "From append to socket"),
             token_gap: timer(to, "token_gap_seconds", "Between two pieces of an answer, as they come to this node"),
             cancel: timers(to, "cancel_seconds", "From the request to the end of the upstream's connection"),
-            takeovers: add(to, "takeovers", "Answers that this node went on with after another owner"),
+            takeovers,
             gap_fills: add(to, "gap_fills", "Reads of a log because a hint was missing"),
             rewinds: add(to, "rewinds", "Times readers had to drop text"),
         }
