@@ -31,6 +31,8 @@ export interface PageOf {
   readonly limit?: number;
 }
 
+const ALIVE_MS = 2_000;
+
 export const api = {
   conversations: (query: { cursor?: string; q?: string; limit?: number }, signal?: AbortSignal) =>
     call<List<Conversation>>(`/api/conversations${search(query)}`, { signal }),
@@ -58,6 +60,12 @@ export const api = {
       body: file,
       headers: { "content-type": "application/json" },
     }),
+  /** Does the server answer? Never throws. */
+  alive: () =>
+    fetch("/livez", { cache: "no-store", signal: AbortSignal.timeout(ALIVE_MS) }).then(
+      response => response.ok,
+      () => false,
+    ),
   exportAddress: (id: string, format: "json" | "markdown") =>
     `/api/conversations/${encodeURIComponent(id)}/export?format=${format}`,
 };

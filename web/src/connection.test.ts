@@ -39,6 +39,7 @@ let links: Link[];
 let frames: ServerFrame[];
 let busy: boolean;
 let watched: boolean;
+let reachable: (() => Promise<boolean>) | undefined;
 let connection: Connection;
 
 function start(random = 0.999): void {
@@ -53,6 +54,7 @@ function start(random = 0.999): void {
     busy: () => busy,
     random: () => random,
     networkUp: () => true,
+    ...(reachable ? { reachable } : {}),
     watched: () => watched,
   });
 }
@@ -68,6 +70,7 @@ beforeEach(() => {
   frames = [];
   busy = false;
   watched = true;
+  reachable = undefined;
 });
 
 afterEach(() => {
@@ -144,6 +147,30 @@ describe("coming back", () => {
     expect(longest()).toBeGreaterThan(4_900);
     last().welcome();
     expect(longest()).toBeLessThanOrEqual(BACKOFF_AWAITED_MS);
+  });
+
+  test("no socket is wasted on a server that does not answer, and none is waited for when it does", async () => {
+    let up = false;
+    let asked = 0;
+    reachable = async () => {
+      asked += 1;
+      return up;
+    };
+    busy = true;
+    start();
+    last().die();
+    await vi.advanceTimersByTimeAsync(60_000);
+    expect(wires.length).toBe(1);
+    expect(asked).toBeGreaterThan(60);
+    up = true;
+    await vi.advanceTimersByTimeAsync(BACKOFF_AWAITED_MS);
+    expect(wires.length).toBe(2);
+    // It answers, but opens no socket: from here on at leisure.
+    last().die();
+    await vi.advanceTimersByTimeAsync(BACKOFF_MAX_MS - 500);
+    expect(wires.length).toBe(2);
+    await vi.advanceTimersByTimeAsync(1_000);
+    expect(wires.length).toBe(3);
   });
 
   test("jitter is full: the delay may be anything down to nothing", () => {

@@ -26,6 +26,9 @@ export interface ConnectionOptions {
   readonly now?: () => number;
   readonly random?: () => number;
   readonly networkUp?: () => boolean;
+  /** Does the server answer at all? Asked before a socket is tried again while somebody waits: browsers make a page that
+   *  opened many sockets in vain wait for the next one, for seconds. */
+  readonly reachable?: () => Promise<boolean>;
   /** Does somebody look at this page? */
   readonly watched?: () => boolean;
 }
@@ -65,6 +68,9 @@ export function connect(options: ConnectionOptions): Connection {
   let stopped = false;
   let attempt = 0;
   let crowded = false;
+  let probed = false;
+  /** Which of the tries counts; what an earlier one finds out is of no interest. */
+  let round = 0;
   let lastFrameAt = 0;
   let pongBy: number | null = null;
   let lastTickAt = now();
@@ -77,6 +83,7 @@ export function connect(options: ConnectionOptions): Connection {
   function open(): void {
     clearTimeout(timer);
     clearTimeout(moveTimer);
+    round += 1;
     openedAt = now();
     options.onLink({ phase: "connecting", since: openedAt, first, offline: !networkUp() });
     let fresh: WebSocket;
@@ -98,6 +105,8 @@ export function connect(options: ConnectionOptions): Connection {
         crowded = true;
         attempt = Math.max(attempt, 3);
       }
+      // It answers, but not to this: no reason to hurry.
+      if (probed && !online) crowded = true;
       lose();
       if (event.code === UNAUTHORIZED_CLOSE) {
         stop();
@@ -116,6 +125,7 @@ export function connect(options: ConnectionOptions): Connection {
       first = false;
       attempt = 0;
       crowded = false;
+      probed = false;
       options.onLink({ phase: "online", node: frame.node, since: now() });
     }
     if (frame.type === "reconnect") {
@@ -144,13 +154,30 @@ export function connect(options: ConnectionOptions): Connection {
 
   function retry(): void {
     if (stopped) return;
-    const most = options.busy() && watched() && !crowded ? BACKOFF_AWAITED_MS : BACKOFF_MAX_MS;
+    round += 1;
+    const most = awaited() ? BACKOFF_AWAITED_MS : BACKOFF_MAX_MS;
     const ceiling = Math.min(most, BACKOFF_FIRST_MS * 2 ** attempt);
     attempt = Math.min(attempt + 1, 16);
     const delay = random() * ceiling;
     options.onLink({ phase: "waiting", retryAt: now() + delay, offline: !networkUp() });
     clearTimeout(timer);
-    timer = setTimeout(open, delay);
+    timer = setTimeout(again, delay);
+  }
+
+  const awaited = () => options.busy() && watched() && !crowded;
+
+  function again(): void {
+    if (options.reachable === undefined || !awaited()) {
+      open();
+      return;
+    }
+    const mine = round;
+    void options.reachable().then(up => {
+      if (stopped || mine !== round) return;
+      probed = up;
+      if (up) open();
+      else retry();
+    });
   }
 
   function tick(): void {

@@ -117,6 +117,7 @@ export function createStore() {
       const scheme = location.protocol === "https:" ? "wss" : "ws";
       return new WebSocket(`${scheme}://${location.host}/ws/chat`, "chatnode.v1");
     },
+    reachable: api.alive,
     onFrame,
     onLink: (link: Link) => set({ link }),
     onSignedOut: signOut,
