@@ -22,6 +22,9 @@ export interface SendRequest {
 export type Store = ReturnType<typeof createStore>;
 
 const HOUSEKEEPING_MS = 2_000;
+/** A frame that takes no longer than this may be followed by the next one. */
+const SWIFT_MS = 12;
+const REST_MAX_MS = 160;
 
 /** The page without React: holds the state, runs every frame through the reducer, and lets its parts act on it. */
 export function createStore() {
@@ -29,6 +32,7 @@ export function createStore() {
   /** What React sees. Behind `state` for at most one animation frame while an answer streams. */
   let shown = state;
   let drawing = false;
+  let restUntil = 0;
   const readers = new Set<() => void>();
 
   function publish(): void {
@@ -44,9 +48,24 @@ export function createStore() {
     else if (!drawing) {
       drawing = true;
       // A hidden page draws no frames, but its title and its other tabs' state still count.
-      if (document.visibilityState === "visible") requestAnimationFrame(publish);
+      if (document.visibilityState === "visible") requestAnimationFrame(draw);
       else setTimeout(publish, 200);
     }
+  }
+
+  /** With the frame, and on a slow machine not with every one: three quarters of the time are for the reader's hands. */
+  function draw(): void {
+    const began = performance.now();
+    if (began < restUntil) {
+      requestAnimationFrame(draw);
+      return;
+    }
+    publish();
+    // This comes when the frame has been laid out and painted.
+    setTimeout(() => {
+      const cost = performance.now() - began;
+      restUntil = cost > SWIFT_MS ? performance.now() + Math.min(3 * cost, REST_MAX_MS) : 0;
+    });
   }
 
   const core: Core = {
