@@ -23,6 +23,8 @@ use crate::telemetry::Metrics;
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// How long a start waits for the first look at models and nodes, so that the first request finds them.
 const SETTLE: Duration = Duration::from_millis(250);
+/// How long people who were asked to go to another node are waited for: they come there spread over two seconds.
+const MOVE_MAX: Duration = Duration::from_secs(3);
 /// How long tasks may take to notice that the node stops.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
@@ -120,6 +122,7 @@ pub struct Node {
     pub address: SocketAddr,
     drain: Drain,
     worker: Option<Worker>,
+    gateway: Option<Gateway>,
 }
 
 /// Starts the roles on a listener. The same for `main` and for every test.
@@ -165,13 +168,13 @@ pub async fn start(config: Config, backends: Backends, listener: TcpListener, dr
         ready: ready.clone(),
         metrics,
     };
-    probes::serve(probes, gateway.map(Gateway::router), listener);
+    probes::serve(probes, gateway.clone().map(Gateway::router), listener);
     drain.spawn("registration", registration.run(drain.clone()));
     // Whoever waits longer than this finds the node up, and unready.
     let mut settled = nodes.clone();
     let _ = tokio::time::timeout(SETTLE, settled.wait_for(|cluster| !cluster.nodes.is_empty())).await;
     ready.set();
-    Node { address, drain, worker }
+    Node { address, drain, worker, gateway }
 }
 
 impl Node {
@@ -181,12 +184,20 @@ impl Node {
         self.worker.as_ref().map_or(0, Worker::running)
     }
 
-    /// Takes nothing new, lets running answers go on for `grace` at most, gives back what is left, and stops.
+    /// Takes nothing new, lets running answers go on and people move for `grace` at most, gives back what is left, and stops.
     pub async fn leave(self, grace: Duration) {
         self.drain.draining().cancel();
-        if let Some(worker) = &self.worker {
-            let _ = tokio::time::timeout(grace, worker.idle()).await;
-        }
+        let working = async {
+            if let Some(worker) = &self.worker {
+                worker.idle().await;
+            }
+        };
+        let moving = async {
+            if let Some(gateway) = &self.gateway {
+                let _ = tokio::time::timeout(MOVE_MAX, gateway.deserted()).await;
+            }
+        };
+        let _ = tokio::time::timeout(grace, async { tokio::join!(working, moving) }).await;
         let late = self.drain.stop(STOP_GRACE).await;
         if !late.is_empty() {
             tracing::warn!(tasks = late.join(", "), "tasks did not end in time");

@@ -28,20 +28,24 @@ const DOORS: [(&str, &[&str]); 12] = [
 ];
 
 /// Parts of `src/`, and the modules of the crate that each may see. `node.rs` and `main.rs` see everything.
-const SIGHT: [(&str, &[&str]); 16] = [
+const SIGHT: [(&str, &[&str]); 17] = [
     ("src/model.rs", &[]),
     ("src/log.rs", &["model"]),
+    ("src/event.rs", &["model"]),
     ("src/drain.rs", &[]),
     ("src/protocol", &["backend", "log", "model"]),
     ("src/password.rs", &[]),
     ("src/config", &[]),
     ("src/telemetry", &["config", "model"]),
     ("src/probes.rs", &["backend", "config", "drain", "protocol", "telemetry"]),
-    ("src/backend/embedded", &["backend", "config", "drain", "log", "model", "telemetry"]),
-    ("src/backend/cluster", &["backend", "config", "drain", "log", "model", "telemetry"]),
-    ("src/backend", &["backend", "log", "model"]),
-    ("src/gateway", &["backend", "config", "drain", "gateway", "log", "model", "password", "probes", "protocol", "telemetry"]),
-    ("src/ai", &["ai", "backend", "config", "drain", "log", "model", "probes", "protocol", "stamp", "telemetry"]),
+    ("src/backend/embedded", &["backend", "config", "drain", "event", "log", "model", "telemetry"]),
+    ("src/backend/cluster", &["backend", "config", "drain", "event", "log", "model", "telemetry"]),
+    ("src/backend", &["backend", "event", "log", "model", "telemetry"]),
+    (
+        "src/gateway",
+        &["backend", "config", "drain", "event", "gateway", "log", "model", "password", "probes", "protocol", "telemetry"],
+    ),
+    ("src/ai", &["ai", "backend", "config", "drain", "event", "log", "model", "probes", "protocol", "stamp", "telemetry"]),
     ("src/status.rs", &["config", "model", "protocol"]),
     ("src/stamp.rs", &[]),
     ("src/bench", &["bench", "config", "log", "model", "protocol", "stamp"]),

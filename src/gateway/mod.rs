@@ -16,6 +16,7 @@ mod ui;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
@@ -55,6 +56,9 @@ pub struct Gateway {
 const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; img-src 'self' data: blob: https: http:; connect-src 'self'; object-src 'none'; \
      base-uri 'none'; frame-ancestors 'none'; form-action 'self'";
 
+/// Between two looks at whether the last connection has gone.
+const DESERTED_LOOK: Duration = Duration::from_millis(50);
+
 impl Gateway {
     #[must_use]
     pub fn new(
@@ -76,6 +80,13 @@ impl Gateway {
     #[must_use]
     pub fn connections(&self) -> u32 {
         self.open.load(Ordering::Relaxed)
+    }
+
+    /// Returns when nobody is connected.
+    pub async fn deserted(&self) {
+        while self.connections() > 0 {
+            tokio::time::sleep(DESERTED_LOOK).await;
+        }
     }
 
     /// Everything that people and programs talk to.

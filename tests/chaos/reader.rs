@@ -290,6 +290,9 @@ impl Reader {
                 if !std::mem::replace(&mut copy.ended, true) && self.part.answers > 0 && self.is_author() {
                     self.field.open.fetch_sub(1, Ordering::SeqCst);
                 }
+                if !self.is_author() && !self.is_done() && self.copies.values().all(|copy| copy.ended) {
+                    return self.look_back(link).await;
+                }
                 // The next question waits for the answer before it, as people do.
                 if self.copies.values().all(|copy| copy.ended) && !self.part.questions.is_empty() {
                     self.ask(link).await;

@@ -8,7 +8,9 @@ use super::proxy::Proxy;
 use crate::harness::servers::{Programs, Server, free_port};
 
 /// How long a node may take to be ready, and to leave.
-const START_MAX: Duration = Duration::from_secs(30);
+const START_MAX: Duration = Duration::from_secs(120);
+/// Between two looks at a node that starts. The proxies live in this process and need its time.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// What a cluster is made of.
 #[derive(Clone, Debug)]
@@ -104,15 +106,19 @@ impl Plan {
 impl Member {
     pub(crate) async fn serves(&mut self) {
         let deadline = tokio::time::Instant::now() + START_MAX;
-        while !tokio::task::block_in_place(|| self.server.is_up()) {
-            // Somebody else's connection may have its port for a moment.
-            if self.server.has_ended() {
-                self.server.kill();
-                self.server.launch();
-            }
+        while !tokio::task::block_in_place(|| self.is_up()) {
             assert!(tokio::time::Instant::now() < deadline, "{} is not ready: {}", self.name, self.server.log());
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(LOOK).await;
         }
+    }
+
+    fn is_up(&mut self) -> bool {
+        // Somebody else's connection may have its port for a moment.
+        if self.server.has_ended() {
+            self.server.kill();
+            self.server.launch();
+        }
+        self.server.is_up()
     }
 
     pub(crate) fn kill(&mut self) {

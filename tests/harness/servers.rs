@@ -21,7 +21,7 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 
 /// How long a server may take to be there.
-const START_MAX: Duration = Duration::from_secs(20);
+const START_MAX: Duration = Duration::from_secs(120);
 
 /// Runs a program until this is dropped or the test process ends.
 #[derive(Debug)]

@@ -146,6 +146,24 @@ async fn a_draining_node_sends_its_readers_on_and_finishes_what_it_began() {
     a.leave(Duration::from_secs(5)).await;
 }
 
+/// Everybody is told another moment to move at; whoever keeps to it is not cut off before.
+#[tokio::test]
+async fn a_leaving_node_waits_for_its_readers_to_move() {
+    let world = world();
+    let a = Node::start("a", &world).await;
+    let mut socket = Socket::open(a.address).await;
+    let leaving = tokio::spawn(a.leave(Duration::from_secs(10)));
+    let after_ms = socket.until("reconnect", |frame, _| match frame {
+        ServerFrame::Reconnect { after_ms, .. } => Some(*after_ms),
+        _ => None,
+    });
+    let after = Duration::from_millis(after_ms.await);
+    let cut = tokio::time::timeout(after, socket.closed()).await;
+    assert!(cut.is_err(), "cut off before {after:?}: {cut:?}");
+    drop(socket);
+    tokio::time::timeout(Duration::from_secs(2), leaving).await.expect("nobody is left to wait for").expect("it leaves");
+}
+
 #[tokio::test]
 async fn what_a_leaving_node_cannot_finish_is_taken_over_without_waiting_for_the_lease() {
     let world = world();
