@@ -1,6 +1,7 @@
 //! What operators see: log lines and metrics. Knows no role; whoever has a figure reports it by one call, and neither
 //! logs nor labels may ever hold content, a user or a conversation.
 
+mod models;
 mod process;
 
 use std::io::IsTerminal;
@@ -15,6 +16,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
 use tracing_subscriber::EnvFilter;
 
+use self::models::Models;
 use crate::config::LogConfig;
 
 /// Starts writing log lines to standard error. Does nothing when something in this process logs already.
@@ -358,10 +360,10 @@ impl Answers {
         let takeovers: Counters<1> = add(to, "takeovers", "Answers that this node went on with after another owner");
         // A counter that comes with its first event looks as if it had always been there, and no alert sees it grow.
         for outcome in ["completed", "cancelled", "interrupted", "failed"] {
-            ended.get_or_create(&[("outcome", outcome.to_owned())]);
+            drop(ended.get_or_create(&[("outcome", outcome.to_owned())]));
         }
         for rung in ["prefill", "continue", "restart"] {
-            takeovers.get_or_create(&[("rung", rung.to_owned())]);
+            drop(takeovers.get_or_create(&[("rung", rung.to_owned())]));
         }
         Self {
             active: add(to, "generations_active", "Answers that this node writes"),
@@ -427,26 +429,6 @@ impl Infrastructure {
     }
 }
 
-/// Named as OpenTelemetry's conventions for generative models name them.
-#[derive(Debug)]
-struct Models {
-    tokens: Family<Labels<2>, Histogram, Tokens>,
-    first_token: Histograms<1>,
-    token_time: Histograms<1>,
-}
-
-impl Models {
-    fn register(to: &mut Registry) -> Self {
-        let tokens = Family::new_with_constructor(Tokens);
-        to.register("gen_ai_client_token_usage", "Tokens that an answer took", tokens.clone());
-        Self {
-            tokens,
-            first_token: timers(to, "gen_ai_server_time_to_first_token", "Seconds from the request to the model's first token"),
-            token_time: timers(to, "gen_ai_server_time_per_output_token", "Seconds a token, after the first one"),
-        }
-    }
-}
-
 /// Registers a metric. The format adds `_total` to the name of a counter.
 fn add<M: Metric + Clone + Default>(to: &mut Registry, name: &str, help: &str) -> M {
     let metric = M::default();
@@ -484,16 +466,6 @@ impl MetricConstructor<Histogram> for Buckets {
             bounds.extend([decade, decade * 2.5, decade * 5.0]);
         }
         Histogram::new(bounds)
-    }
-}
-
-/// From one token to a million, as OpenTelemetry's conventions bound them.
-#[derive(Clone, Copy, Debug)]
-struct Tokens;
-
-impl MetricConstructor<Histogram> for Tokens {
-    fn new_metric(&self) -> Histogram {
-        Histogram::new((0..=10).map(|power| 4_f64.powi(power)))
     }
 }
 

@@ -142,7 +142,7 @@ fn judge(claims: Claims, rules: Rules<'_>, now: i64) -> Option<Bearer> {
     let named = (1..=SUBJECT_BYTES_MAX).contains(&claims.sub.len());
     let admin = rules.admin_role.is_some_and(|role| claims.roles.iter().any(|held| held == role));
     let good = meant && named && claims.iss == rules.issuer && now < until && now >= from;
-    good.then(|| Bearer { subject: claims.sub, admin, until })
+    good.then_some(Bearer { subject: claims.sub, admin, until })
 }
 
 /// A NumericDate, which may have a fraction; one that no clock will ever show is none.
