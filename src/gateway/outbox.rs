@@ -21,7 +21,7 @@ use super::resume::Step;
 use crate::backend::{Hint, Subject};
 use crate::model::{ConversationId, MessageId, UserId};
 use crate::protocol::{ConversationChange, ServerFrame, Tail, close};
-use crate::telemetry::Resume;
+use crate::telemetry::{Metrics, Resume};
 
 /// How long a closing handshake may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -31,6 +31,7 @@ const RECONNECT_SPREAD_MS: u64 = 2_000;
 const OWN_MAX: usize = 64;
 
 type Sink = SplitSink<WebSocket, Packet>;
+type Poll = fn(&mut Sink, &mut std::task::Context<'_>) -> std::task::Poll<Result<(), axum::Error>>;
 
 /// What the reading half wants said or done. Small: each connection has room for 32 of them from its first moment.
 #[derive(Debug)]
@@ -73,6 +74,25 @@ pub(super) struct Outbox {
 pub(super) async fn refuse(mut socket: WebSocket, code: u16, reason: &'static str) {
     let packet = Packet::Close(Some(CloseFrame { code, reason: reason.into() }));
     let _ = tokio::time::timeout(CLOSE_TIMEOUT, socket.send(packet)).await;
+}
+
+/// Puts a packet behind the others.
+async fn put(metrics: &Metrics, sink: &mut Sink, packet: Packet) -> Result<(), End> {
+    in_time(metrics, sink, Sink::poll_ready_unpin).await?;
+    Ok(sink.feed(packet).await?)
+}
+
+/// Waits for the socket. One that has to be waited for belongs to a reader that lags.
+async fn in_time(metrics: &Metrics, sink: &mut Sink, poll: Poll) -> Result<(), End> {
+    let mut waited = false;
+    let outcome = std::future::poll_fn(|context| {
+        let outcome = poll(sink, context);
+        if outcome.is_pending() && !std::mem::replace(&mut waited, true) {
+            metrics.ws_lagging();
+        }
+        outcome
+    });
+    Ok(outcome.await?)
 }
 
 impl Outbox {
@@ -118,7 +138,7 @@ impl Outbox {
         let mut told = false;
         loop {
             self.news(sink).await?;
-            self.flush(sink).await?;
+            in_time(&self.gateway.metrics, sink, Sink::poll_flush_unpin).await?;
             tokio::select! {
                 biased;
                 () = &mut stopped => return Err(End::Close(close::GOING_AWAY, "the node is stopping")),
@@ -140,29 +160,13 @@ impl Outbox {
                 },
                 // Who follows nothing sleeps on.
                 _ = heartbeat.tick(), if !self.subscriptions.is_empty() => Box::pin(self.heartbeat(sink)).await?,
-                _ = ping.tick() => sink.feed(Packet::Ping(axum::body::Bytes::new())).await?,
-            }
-        }
-    }
-
-    /// Writes out what was put together. A socket that doesn't take it at once belongs to a reader that lags.
-    async fn flush(&self, sink: &mut Sink) -> Result<(), End> {
-        let flushed = tokio::select! {
-            biased;
-            flushed = sink.flush() => Some(flushed),
-            () = std::future::ready(()) => None,
-        };
-        match flushed {
-            Some(flushed) => Ok(flushed?),
-            None => {
-                self.gateway.metrics.ws_lagging();
-                Ok(sink.flush().await?)
+                _ = ping.tick() => put(&self.gateway.metrics, sink, Packet::Ping(axum::body::Bytes::new())).await?,
             }
         }
     }
 
     async fn say(&mut self, sink: &mut Sink, frame: &ServerFrame) -> Result<(), End> {
-        Ok(sink.feed(Packet::Text(frames::encode(frame))).await?)
+        put(&self.gateway.metrics, sink, Packet::Text(frames::encode(frame))).await
     }
 
     /// Everything that is new, a frame at a time, until nothing is.
@@ -172,7 +176,7 @@ impl Outbox {
             let admit = self.sending.load(Ordering::SeqCst) == 0;
             while let Some(event) = self.reader.event(admit).map_err(|_| End::Close(close::TRY_AGAIN_LATER, "too far behind"))? {
                 if !self.own.contains(&event.message) {
-                    sink.feed(Packet::Text(event.frame)).await?;
+                    put(&self.gateway.metrics, sink, Packet::Text(event.frame)).await?;
                 }
             }
             let mut busy = false;
@@ -180,7 +184,7 @@ impl Outbox {
             for subscription in self.subscriptions.values_mut() {
                 if let Some((generation, step)) = subscription.next(admit) {
                     busy = true;
-                    sink.feed(Packet::Text(frames::of_step(generation, step))).await?;
+                    put(&self.gateway.metrics, sink, Packet::Text(frames::of_step(generation, step))).await?;
                 }
             }
             if !busy {
@@ -191,12 +195,12 @@ impl Outbox {
 
     async fn order(&mut self, sink: &mut Sink, order: Order) -> Result<(), End> {
         match order {
-            Order::Frame(frame) => sink.feed(Packet::Text(frame)).await?,
+            Order::Frame(frame) => put(&self.gateway.metrics, sink, Packet::Text(frame)).await?,
             Order::Accepted(frame, own) => {
                 self.own.extend(own);
                 let surplus = self.own.len().saturating_sub(OWN_MAX);
                 self.own.drain(..surplus);
-                sink.feed(Packet::Text(frame)).await?;
+                put(&self.gateway.metrics, sink, Packet::Text(frame)).await?;
             }
             Order::Follow(subscription) => {
                 self.subscriptions.insert(subscription.conversation().clone(), *subscription);
@@ -225,7 +229,7 @@ impl Outbox {
                 _ if resume == Resume::Snapshot => resume,
                 _ => Resume::Deltas,
             };
-            sink.feed(Packet::Text(frames::of_step(generation, step))).await?;
+            put(&self.gateway.metrics, sink, Packet::Text(frames::of_step(generation, step))).await?;
         }
         self.gateway.metrics.ws_resumed(resume);
         subscription.caught_up();

@@ -141,6 +141,11 @@ async fn every_documented_route_is_there_and_never_breaks() {
         "/api/generations/{id}/cancel",
         "/api/generations/{id}/events",
         "/api/import",
+        "/api/keys",
+        "/api/keys/{id}",
+        "/api/login",
+        "/api/logout",
+        "/api/me",
         "/api/models",
     ];
     assert_eq!(paths.keys().map(String::as_str).collect::<Vec<_>>(), expected);
