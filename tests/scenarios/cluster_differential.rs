@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chatnode::backend::{
-    Backends, Claim, Error, ListQuery, Parent, Patch, PathEnd, PathQuery, Question, Result, Submission, embedded,
+    Backends, Claim, Error, ListQuery, Parent, Patch, PathEnd, PathQuery, Question, Renewed, Result, Submission, embedded,
 };
 use chatnode::config::DataDir;
 use chatnode::drain::Drain;
@@ -190,7 +190,7 @@ async fn take(side: &mut Side, step: &Step, names: &Names, submission: Option<&S
         Step::Renew { lease } => {
             let Some(held) = pick(&mut side.held, *lease) else { return String::new() };
             let renewed = backends.generations.renew(&held.claim.lease).await;
-            side.told(renewed, |_, renewed| format!("{renewed:?}"))
+            side.told(renewed, |_, renewed| asked(&renewed))
         }
         Step::Finish { lease, status } => finish(side, *lease, *status).await,
         Step::Release { lease } => {
@@ -271,7 +271,7 @@ async fn write(side: &mut Side, lease: usize, entries: usize, wrong: bool) -> St
         }
     }
     match written {
-        Ok(renewed) => format!("{renewed:?}"),
+        Ok(renewed) => asked(&renewed),
         Err(error) => side.error(Some(&generation), &error),
     }
 }
@@ -281,7 +281,7 @@ async fn write_again(side: &mut Side, lease: usize) -> String {
     let Some(held) = pick(&mut side.held, lease) else { return String::new() };
     let generation = held.claim.lease.generation().clone();
     match generations.append(&held.claim.lease, held.last.0, &held.last.1).await {
-        Ok(renewed) => format!("{renewed:?}"),
+        Ok(renewed) => asked(&renewed),
         Err(error) => side.error(Some(&generation), &error),
     }
 }
@@ -391,6 +391,11 @@ fn prepare(step: &Step, names: &mut Names) -> (Option<Submission>, Vec<Message>)
         }
         _ => (None, Vec::new()),
     }
+}
+
+/// Whether a cancel was asked: when, each world says by its own clock.
+fn asked(renewed: &Renewed) -> String {
+    format!("cancel asked: {}", renewed.cancel.is_some())
 }
 
 async fn history(steps: &[Step], redis: &str, nats: &str) -> std::result::Result<(), TestCaseError> {
