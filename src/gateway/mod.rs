@@ -13,6 +13,7 @@ mod socket;
 pub mod sse;
 mod topic;
 mod ui;
+mod unread;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -102,6 +103,7 @@ impl Gateway {
             .merge(page)
             .fallback(ui::serve)
             .layer(from_fn(security_headers))
+            .layer(from_fn(unread::discard))
             .layer(from_fn_with_state(self.metrics.clone(), measure))
             .with_state(self)
     }

@@ -3,6 +3,8 @@
 use chatnode::protocol::{ErrorCode, ServerFrame};
 use futures_util::StreamExt;
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message as Packet;
 
 use crate::harness::client::{Socket, upgrade};
@@ -72,6 +74,43 @@ async fn what_is_too_large_is_refused() {
     export["conversation"]["title"] = "x".repeat(300_000).into();
     let (status, body) = rest.post("/api/import", &export).await;
     assert_eq!((status.as_u16(), &body["error"]["code"]), (413, &json!("too_large")));
+}
+
+#[tokio::test]
+async fn a_refusal_reaches_who_still_sends_and_tells_whether_the_connection_lives() {
+    let world = world();
+    let node = Node::start("a", &world).await;
+    let path = "POST /api/conversations HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n";
+    let mut wire = TcpStream::connect(node.address).await.expect("a connection");
+    let head = |bytes: usize| format!("{path}content-length: {bytes}\r\n\r\n");
+    // More than the node and both sockets hold while nobody reads, and far more than the route takes.
+    let body = vec![b'x'; 12_000_000];
+    wire.write_all(head(body.len()).as_bytes()).await.expect("sent");
+    wire.write_all(&body).await.expect("the node takes it all");
+    let refusal = answer(&mut wire).await;
+    assert!(refusal.starts_with("HTTP/1.1 413 ") && !refusal.contains("connection: close"), "{refusal}");
+    wire.write_all(b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n").await.expect("sent");
+    assert!(answer(&mut wire).await.starts_with("HTTP/1.1 200 "));
+    wire.write_all(head(20_000_000).as_bytes()).await.expect("sent");
+    wire.write_all(&body[..4_000_000]).await.expect("sent");
+    let refusal = answer(&mut wire).await;
+    assert!(refusal.starts_with("HTTP/1.1 413 ") && refusal.contains("connection: close"), "{refusal}");
+}
+
+/// One whole response.
+async fn answer(wire: &mut TcpStream) -> String {
+    let mut read = String::new();
+    loop {
+        let head = read.split_once("\r\n\r\n");
+        let length = head.and_then(|(head, _)| head.split("content-length: ").nth(1)?.lines().next()?.parse().ok());
+        if head.is_some_and(|(_, body)| body.len() >= length.unwrap_or(0)) {
+            return read;
+        }
+        let mut some = [0; 1_024];
+        let count = wire.read(&mut some).await.expect("an answer");
+        assert!(count > 0, "closed after {read:?}");
+        read.push_str(std::str::from_utf8(&some[..count]).expect("text"));
+    }
 }
 
 #[tokio::test]
