@@ -67,8 +67,6 @@ pub struct Cursor {
     lineage: u32,
     /// Owners up to here are dealt with.
     owned: Position,
-    /// The last position that a frame gave the reader; ahead of `position` while only one channel has got there.
-    told: Position,
     snapshot: bool,
     replay: bool,
     progress: Option<(Progress, Option<u32>)>,
@@ -120,7 +118,6 @@ impl Cursor {
             reasoning: 0,
             lineage: 0,
             owned: Position::START,
-            told: Position::START,
             snapshot: false,
             replay: true,
             progress: None,
@@ -291,7 +288,6 @@ impl Replica {
                 let mark = self.marks[found];
                 Cursor {
                     position,
-                    told: position,
                     text: mark.text,
                     reasoning: mark.reasoning,
                     lineage: self.lineage,
@@ -337,7 +333,6 @@ impl Replica {
     fn snapshot(&self, cursor: &mut Cursor) -> Step {
         cursor.snapshot = false;
         cursor.lineage = self.lineage;
-        cursor.told = self.position();
         cursor.position = self.position();
         cursor.text = self.transcript.length(Channel::Text);
         cursor.reasoning = self.transcript.length(Channel::Reasoning);
@@ -371,39 +366,41 @@ impl Replica {
     fn rewound(cursor: &mut Cursor, cut: Mark, channel: Channel, offset: u64, last: bool) -> Step {
         if last && (cursor.text, cursor.reasoning) == (cut.text, cut.reasoning) {
             cursor.position = cut.position;
-            cursor.told = cut.position;
         }
-        Step::Rewind { position: cursor.told, channel, offset }
+        Step::Rewind { position: cursor.position, channel, offset }
     }
 
     /// The common case: the reader lacks just the newest entry.
     fn shared(&self, cursor: &mut Cursor) -> Option<Step> {
         let newest = self.newest.as_ref().filter(|newest| newest.previous == cursor.position && !cursor.replay)?;
         let mark = self.marks.last()?;
-        cursor.told = mark.position;
         cursor.position = mark.position;
         cursor.text = mark.text;
         cursor.reasoning = mark.reasoning;
         Some(Step::Shared { frame: newest.frame.clone(), stored_us: newest.stored_us })
     }
 
-    /// The entries behind the reader as one delta a channel, up to [`REPLAY_BYTES_MAX`].
+    /// The entries that the reader lacks, as one delta, up to [`REPLAY_BYTES_MAX`] and only as far as one channel grows: at the
+    /// position of a delta stands no text that comes with another one, so a reader may leave and come back between any two.
     fn delta(&self, cursor: &mut Cursor) -> Option<Step> {
         let first = self.marks.partition_point(|mark| mark.position <= cursor.position);
-        let ahead = self.marks.get(first..)?;
+        let ahead = self.marks.get(first..).filter(|ahead| !ahead.is_empty())?;
+        let thoughts = ahead.partition_point(|mark| mark.text <= cursor.text);
+        let words = ahead.partition_point(|mark| mark.reasoning <= cursor.reasoning);
+        let run = ahead.get(..thoughts.max(words))?;
+        if run.is_empty() {
+            // Of what lay between the two only an owner's position stands: no delta leads there.
+            return Some(self.snapshot(cursor));
+        }
         let room = |mark: &Mark| {
             mark.text.max(cursor.text) + mark.reasoning.max(cursor.reasoning) <= cursor.text + cursor.reasoning + REPLAY_BYTES_MAX
         };
-        let fitting = ahead.partition_point(room).max(1);
-        let mark = *ahead.get(fitting - 1)?;
+        let mark = *run.get(run.partition_point(room).max(1) - 1)?;
+        cursor.position = mark.position;
         if mark.reasoning > cursor.reasoning {
             let offset = std::mem::replace(&mut cursor.reasoning, mark.reasoning);
-            if mark.text <= cursor.text {
-                cursor.position = mark.position;
-            }
             return Some(self.piece(cursor, mark, Channel::Reasoning, offset));
         }
-        cursor.position = mark.position;
         if mark.text > cursor.text {
             let offset = std::mem::replace(&mut cursor.text, mark.text);
             return Some(self.piece(cursor, mark, Channel::Text, offset));
@@ -412,13 +409,12 @@ impl Replica {
         self.delta(cursor)
     }
 
-    fn piece(&self, cursor: &mut Cursor, mark: Mark, channel: Channel, offset: u64) -> Step {
+    fn piece(&self, cursor: &Cursor, mark: Mark, channel: Channel, offset: u64) -> Step {
         let end = match channel {
             Channel::Text => mark.text,
             Channel::Reasoning => mark.reasoning,
         };
         let range = usize::try_from(offset).unwrap_or(usize::MAX)..usize::try_from(end).unwrap_or(usize::MAX);
-        cursor.told = mark.position;
         // Marks lie between whole entries, so both ends are character boundaries.
         let text = self.transcript.channel(channel).get(range).unwrap_or_default().to_owned();
         Step::Delta { position: mark.position, channel, offset, text, replay: cursor.replay }

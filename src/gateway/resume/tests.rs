@@ -206,7 +206,17 @@ enum Act {
     OldHint(u8),
     Check,
     Read { reader: u8, steps: u8 },
-    Return { reader: u8, lie: bool },
+    Return { reader: u8, told: Told },
+}
+
+/// What a reader that comes back says it has beside its position.
+#[derive(Clone, Copy, Debug)]
+enum Told {
+    /// As much text as it has.
+    Truth,
+    Lie,
+    /// Nothing, as who gives a `Last-Event-ID`.
+    Nothing,
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -215,7 +225,8 @@ fn act() -> impl Strategy<Value = Act> {
         2 => any::<u8>().prop_map(Act::OldHint),
         1 => Just(Act::Check),
         5 => (any::<u8>(), 0..4_u8).prop_map(|(reader, steps)| Act::Read { reader, steps }),
-        1 => (any::<u8>(), prop::bool::weighted(0.2)).prop_map(|(reader, lie)| Act::Return { reader, lie }),
+        2 => (any::<u8>(), prop_oneof![2 => Just(Told::Truth), 1 => Just(Told::Lie), 2 => Just(Told::Nothing)])
+            .prop_map(|(reader, told)| Act::Return { reader, told }),
     ]
 }
 
@@ -249,13 +260,18 @@ proptest! {
                         client.check(&log);
                     }
                 }
-                Act::Return { reader, lie } => {
+                Act::Return { reader, told } => {
                     let (client, cursor) = &mut readers[usize::from(reader) % 3];
-                    let offset = client.text.len() as u64 + if lie { LIE } else { 0 };
+                    let held = client.text.len() as u64;
+                    let offset = match told {
+                        Told::Truth => Some(held),
+                        Told::Lie => Some(held + LIE),
+                        Told::Nothing => None,
+                    };
                     client.finished = 0;
-                    *cursor = world.replica.resume(client.position, Some(offset));
+                    *cursor = world.replica.resume(client.position, offset);
                     // A client that misstates what it has is given the whole, or what follows from nothing.
-                    if lie && *cursor == Cursor::start() {
+                    if matches!(told, Told::Lie) && *cursor == Cursor::start() {
                         *client = Client::default();
                     }
                 }
