@@ -174,6 +174,8 @@ pub struct Config {
     pub listen: SocketAddr,
     pub deployment: Deployment,
     pub log: LogConfig,
+    /// Where spans go, if anywhere.
+    pub traces: Option<TracesConfig>,
     pub gateway: GatewayConfig,
     pub ai: AiConfig,
     /// How long running answers may go on after the first signal.
@@ -185,6 +187,16 @@ pub struct LogConfig {
     pub json: bool,
     /// A `tracing` filter directive, such as `info` or `chatnode=debug`.
     pub level: String,
+}
+
+#[derive(Clone, Debug)]
+pub struct TracesConfig {
+    /// Of an OTLP collector's traces, over HTTP with protobuf.
+    pub url: String,
+    /// Sent to it as the header of that name.
+    pub authorization: Option<Secret>,
+    /// Of all answers, how many are traced: 0 to 1.
+    pub share: f64,
 }
 
 #[derive(Clone, Debug)]

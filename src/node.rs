@@ -17,7 +17,7 @@ use crate::drain::Drain;
 use crate::gateway::Gateway;
 use crate::model::{NodeInfo, Time};
 use crate::probes::{self, Probes, Ready};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, otlp};
 
 /// How often a node tells the others that it lives.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -128,6 +128,7 @@ pub struct Node {
 /// Starts the roles on a listener. The same for `main` and for every test.
 pub async fn start(config: Config, backends: Backends, listener: TcpListener, drain: Drain, metrics: Metrics) -> Node {
     let address = listener.local_addr().unwrap_or(config.listen);
+    let metrics = metrics.tracing(otlp::start(config.traces.as_ref(), &config.node_id, &drain));
     let backends = measured(backends, &metrics);
     let ready = Ready::default();
     let worker = config.roles.ai().then(|| {

@@ -2,7 +2,9 @@
 //! logs nor labels may ever hold content, a user or a conversation.
 
 mod models;
+pub mod otlp;
 mod process;
+pub mod traces;
 
 use std::io::IsTerminal;
 use std::sync::Arc;
@@ -17,6 +19,7 @@ use prometheus_client::registry::{Metric, Registry};
 use tracing_subscriber::EnvFilter;
 
 use self::models::Models;
+use self::traces::Traces;
 use crate::config::LogConfig;
 
 /// Starts writing log lines to standard error. Does nothing when something in this process logs already.
@@ -34,9 +37,9 @@ pub fn init(log: &LogConfig) {
     }));
 }
 
-/// All figures of one node. Cheap to clone.
+/// All figures of one node, and where its spans go. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Metrics(Arc<Inner>);
+pub struct Metrics(Arc<Inner>, Traces);
 
 /// How a connection came to what it missed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +73,17 @@ impl Metrics {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The same figures; spans go there from now on.
+    #[must_use]
+    pub fn tracing(self, traces: Traces) -> Self {
+        Self(self.0, traces)
+    }
+
+    #[must_use]
+    pub fn traces(&self) -> &Traces {
+        &self.1
     }
 
     /// All of them in the text format of OpenMetrics.

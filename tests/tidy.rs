@@ -18,7 +18,7 @@ const DOORS: [(&str, &[&str]); 12] = [
     ("rust_embed", &["src/gateway/ui.rs"]),
     // `chatnode status` and `chatnode bench` are clients of a gateway as curl is, in a process that runs no node.
     // The keys of an issuer come from its address, which only the operator names.
-    ("reqwest", &["src/ai/provider", "src/gateway/auth/issuer.rs", "src/status.rs", "src/bench"]),
+    ("reqwest", &["src/ai/provider", "src/gateway/auth/issuer.rs", "src/telemetry/otlp.rs", "src/status.rs", "src/bench"]),
     ("tokio_tungstenite", &["src/bench"]),
     ("hdrhistogram", &["src/bench"]),
     ("clap", &["src/config"]),
@@ -36,7 +36,7 @@ const SIGHT: [(&str, &[&str]); 17] = [
     ("src/protocol", &["backend", "log", "model"]),
     ("src/password.rs", &[]),
     ("src/config", &[]),
-    ("src/telemetry", &["config", "model"]),
+    ("src/telemetry", &["config", "drain", "model"]),
     ("src/probes.rs", &["backend", "config", "drain", "protocol", "telemetry"]),
     ("src/backend/embedded", &["backend", "config", "drain", "event", "log", "model", "telemetry"]),
     ("src/backend/cluster", &["backend", "config", "drain", "event", "log", "model", "telemetry"]),

@@ -18,7 +18,7 @@ use crate::drain::Drain;
 use crate::event::{self, Answer, Happened};
 use crate::log::{Channel, Entry, Outcome, Own, Rung, Transcript};
 use crate::model::{Failure, Message, Position, Status, Time, Usage, UserId};
-use crate::telemetry::{CancelPhase, Metrics};
+use crate::telemetry::{CancelPhase, Metrics, traces};
 
 /// Silence after which readers are told where the log ends.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -65,6 +65,7 @@ struct Run {
     user: UserId,
     message: Message,
     attempt: u32,
+    trace: traces::Parent,
     /// Everything that the model said, stored or on its way.
     transcript: Transcript,
     batch: Batch,
@@ -84,7 +85,9 @@ pub(super) async fn run(bench: Bench, claim: Claim) {
     tracing::info!(%generation, attempt, "generation claimed");
     let metrics = bench.metrics.clone();
     metrics.generation_started();
-    let outcome = Run::carry_out(bench, claim).await;
+    let mut span = metrics.traces().claim(&generation, claim.lease.epoch(), attempt);
+    let outcome = Run::carry_out(bench, claim, span.parent()).await;
+    span.set("chatnode.outcome", outcome.as_ref().map_or_else(Lost::word, |status| *status));
     if matches!(outcome, Err(_) | Ok(RELEASED)) {
         metrics.generation_left();
     }
@@ -96,7 +99,7 @@ pub(super) async fn run(bench: Bench, claim: Claim) {
 }
 
 impl Run {
-    async fn carry_out(bench: Bench, claim: Claim) -> Result<&'static str, Lost> {
+    async fn carry_out(bench: Bench, claim: Claim, trace: traces::Parent) -> Result<&'static str, Lost> {
         let exhausted = exhausted(&bench.config, &claim);
         let cancelled = claim.cancel;
         if claim.attempt == 1 {
@@ -109,6 +112,7 @@ impl Run {
             user,
             message,
             attempt,
+            trace,
             transcript: Transcript::default(),
             batch: Batch::default(),
             usage: None,
@@ -208,6 +212,7 @@ impl Run {
             options: self.message.options.clone().unwrap_or_default(),
             turns,
             so_far: self.transcript.text.clone(),
+            trace: self.trace,
         };
         self.pace = Pace::asked();
         self.stream(model.answer(request)).await

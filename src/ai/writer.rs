@@ -24,6 +24,14 @@ pub(super) enum Lost {
 }
 
 impl Lost {
+    /// For traces.
+    pub(super) fn word(&self) -> &'static str {
+        match self {
+            Self::Fenced => "fenced",
+            Self::Gone => "gone",
+        }
+    }
+
     /// What this answer of the store means for an owner; nothing when the same call may yet succeed, or damage is the reason.
     pub(super) fn of(error: &Error) -> Option<Self> {
         match error {

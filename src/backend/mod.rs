@@ -54,6 +54,22 @@ pub enum Error {
     Corrupt(String),
 }
 
+impl Error {
+    /// For traces, which hold no sentences.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Fenced => "fenced",
+            Self::OutOfOrder { .. } => "out_of_order",
+            Self::Gone => "gone",
+            Self::NotFound => "not_found",
+            Self::Full(_) => "full",
+            Self::Unavailable(_) => "unavailable",
+            Self::Corrupt(_) => "corrupt",
+        }
+    }
+}
+
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// Everything a role gets: cheap to clone, no globals, several in one process.

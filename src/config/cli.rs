@@ -38,8 +38,12 @@ const SETTINGS: [(&str, &str, &str); 10] = [
 ];
 
 /// Variables without a flag.
-const FILE_VARIABLES: [(&str, &str); 2] =
-    [("CHATNODE_REDIS_URL_FILE", "cluster.redis_url_file"), ("CHATNODE_NATS_URL_FILE", "cluster.nats_url_file")];
+const FLAGLESS: [(&str, &str); 4] = [
+    ("CHATNODE_REDIS_URL_FILE", "cluster.redis_url_file"),
+    ("CHATNODE_NATS_URL_FILE", "cluster.nats_url_file"),
+    ("CHATNODE_TRACES_URL", "traces.url"),
+    ("CHATNODE_TRACES_AUTHORIZATION", "traces.authorization"),
+];
 
 const CONFIG_VARIABLE: &str = "CHATNODE_CONFIG";
 
@@ -89,7 +93,7 @@ pub(super) fn ask(args: impl IntoIterator<Item = OsString>, env: &Environment) -
     if let Some(path) = cli.flags.config.as_deref().filter(|path| !path.is_empty()).or_else(|| variable(env, CONFIG_VARIABLE)) {
         layers.add_toml(&read_file(path).map_err(ConfigError::new)?, &Origin::File(path.to_owned()))?;
     }
-    for (name, key) in SETTINGS.iter().map(|(_, name, key)| (*name, *key)).chain(FILE_VARIABLES) {
+    for (name, key) in SETTINGS.iter().map(|(_, name, key)| (*name, *key)).chain(FLAGLESS) {
         if let Some(text) = variable(env, name) {
             layers.set(key, text, Origin::Environment(name));
         }
@@ -253,7 +257,7 @@ fn refuse_typos(env: &Environment) -> Result<(), ConfigError> {
     let known: Vec<&str> = SETTINGS
         .iter()
         .map(|(_, name, _)| *name)
-        .chain(FILE_VARIABLES.iter().map(|(name, _)| *name))
+        .chain(FLAGLESS.iter().map(|(name, _)| *name))
         .chain([CONFIG_VARIABLE, API_KEY_VARIABLE])
         .collect();
     for name in env.keys().filter(|name| name.starts_with(PREFIX) && !known.contains(&name.as_str())) {

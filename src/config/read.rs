@@ -8,7 +8,9 @@ use super::auth::{self, AuthConfig};
 use super::cli::{Environment, read_file};
 use super::layers::{Layers, Section, nearest, quote};
 use super::models;
-use super::{AiConfig, Config, ConfigError, DataDir, Deployment, GatewayConfig, LogConfig, RetryConfig, Roles, Secret};
+use super::{
+    AiConfig, Config, ConfigError, DataDir, Deployment, GatewayConfig, LogConfig, RetryConfig, Roles, Secret, TracesConfig,
+};
 
 const SECOND_MS: u64 = 1_000;
 pub(super) const MINUTE_MS: u64 = 60 * SECOND_MS;
@@ -36,6 +38,7 @@ pub(super) fn config(layers: &mut Layers, env: &Environment, host: &str) -> Resu
         drain: node.ms("drain_ms", 0..=HOUR_MS)?,
         deployment: deployment(layers)?,
         log: log(&layers.section("log"))?,
+        traces: traces(&layers.section("traces"))?,
         gateway: gateway(&layers.section("gateway"), auth::auth(&layers.section("auth"))?)?,
         ai: ai(layers, env)?,
     };
@@ -165,6 +168,26 @@ fn log(section: &Section<'_>) -> Result<LogConfig, ConfigError> {
         Ok(_) => Ok(LogConfig { json, level }),
         Err(error) => Err(section.error("level", format_args!("can't be understood: {error}"))),
     }
+}
+
+fn traces(section: &Section<'_>) -> Result<Option<TracesConfig>, ConfigError> {
+    let url = section.url("url")?;
+    let authorization = section.one_of(&["authorization", "authorization_file"], false)?;
+    let authorization = match authorization {
+        Some((1, path)) => Some(secret_from_file(section, "authorization_file", &path)?),
+        other => other.map(|(_, text)| text),
+    };
+    let share = f64::from(section.count("share_percent", 0..=100)?) / 100.0;
+    let Some(url) = url else { return Ok(None) };
+    let mut url = url::Url::parse(&url)
+        .ok()
+        .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+        .ok_or_else(|| section.error("url", "must be the address of an OTLP collector, like http://127.0.0.1:4318"))?;
+    if url.path() == "/" {
+        // As OpenTelemetry's own variable for a base address means it.
+        url.set_path("/v1/traces");
+    }
+    Ok(Some(TracesConfig { url: url.into(), authorization: authorization.map(Secret::new), share }))
 }
 
 fn gateway(section: &Section<'_>, auth: AuthConfig) -> Result<GatewayConfig, ConfigError> {

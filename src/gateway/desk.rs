@@ -120,7 +120,15 @@ impl Desk {
         let (reply, answer) = oneshot::channel();
         let desk = self.clone();
         self.drain.spawn("submit", async move {
+            let traces = desk.metrics.traces();
+            let mut sending = traces.send(&submission.generation, &submission.model);
+            let mut storing = traces.submit(&submission.generation);
             let outcome = desk.backends.generations.submit(&submission).await;
+            match &outcome {
+                Ok(submitted) => sending.set("chatnode.repeated", submitted.repeated),
+                Err(error) => storing.failed(error.word()),
+            }
+            drop(storing);
             if let Ok(submitted) = &outcome
                 && !submitted.repeated
             {

@@ -286,13 +286,7 @@ impl Replica {
         match self.marks.binary_search_by_key(&position, |mark| mark.position) {
             Ok(found) if offset.is_none_or(|offset| offset == self.marks[found].text) => {
                 let mark = self.marks[found];
-                Cursor {
-                    position,
-                    text: mark.text,
-                    reasoning: mark.reasoning,
-                    lineage: self.lineage,
-                    ..Cursor::start()
-                }
+                Cursor { position, text: mark.text, reasoning: mark.reasoning, lineage: self.lineage, ..Cursor::start() }
             }
             _ => Cursor::replaced(),
         }

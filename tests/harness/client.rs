@@ -78,13 +78,15 @@ impl Tab {
         known.collect()
     }
 
-    /// Messages name the question that an answer is for, and so the text that it has to become.
+    /// Messages name the question that an answer is for, and so the text that it has to become if the demonstration writes it.
     pub(crate) fn learn(&mut self, message: &Message) {
         match (message.role, &message.generation, &message.parent) {
             (Role::User, ..) => {
                 self.prompts.insert(message.id.to_string(), message.content.clone());
             }
-            (Role::Assistant, Some(generation), Some(parent)) => {
+            (Role::Assistant, Some(generation), Some(parent))
+                if message.model.as_deref() == Some(chatnode::ai::provider::DEMO_ID) =>
+            {
                 if let Some(prompt) = self.prompts.get(parent.as_str()) {
                     self.expected.entry(generation.clone()).or_insert_with(|| demo::text(generation, prompt));
                 }

@@ -2,9 +2,11 @@
 //! the cluster on them.
 
 pub(crate) mod client;
+pub(crate) mod collector;
 pub(crate) mod issuer;
 pub(crate) mod node;
 pub(crate) mod people;
+pub(crate) mod process;
 pub(crate) mod rest;
 pub(crate) mod servers;
 pub(crate) mod upstream;

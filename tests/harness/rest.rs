@@ -1,11 +1,13 @@
 //! A client of the REST routes that keeps its cookie. It must not know what is tested.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
+use tokio::time::Instant;
 
-use super::client::Tab;
+use super::client::{PATIENCE, Tab};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Rest {
@@ -69,6 +71,15 @@ impl Rest {
     /// What isn't JSON.
     pub(crate) async fn text(&self, path: &str) -> String {
         self.request(Method::GET, path).send().await.expect("an answer").text().await.expect("a text")
+    }
+
+    /// Waits until this is the model that is chosen for who chooses none.
+    pub(crate) async fn offered(&self, model: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.got("/api/models").await["items"][0]["id"] != model {
+            assert!(Instant::now() < deadline, "{model} is not offered");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// A new conversation's id.

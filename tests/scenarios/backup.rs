@@ -7,7 +7,7 @@ use chatnode::model::Status;
 use serde_json::json;
 
 use super::documents::blocks;
-use super::process::{Process, again};
+use super::process::{again, start};
 use crate::harness::client::Socket;
 use crate::harness::node::{LEASE, Node};
 use crate::harness::servers::{Programs, World, nats_url, needed, redis_url};
@@ -42,7 +42,7 @@ async fn what_was_copied_from_sqlite_goes_on_after_the_restore() {
     let (home, copy) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
     let data = home.path().join("data");
     let variables = [("data", path(&data)), ("backup", path(copy.path()))];
-    let (process, address) = Process::start(home.path(), "127.0.0.1:0");
+    let (process, address) = start(home.path(), "127.0.0.1:0");
     let mut socket = Socket::open(address).await;
     let (question, answer) = socket.ask(json!({"content": LONG})).await;
     let generation = answer.generation.expect("a generation");
@@ -52,7 +52,7 @@ async fn what_was_copied_from_sqlite_goes_on_after_the_restore() {
     socket.bytes(&generation, 2 * SOME_BYTES).await;
     drop(process);
     run(&restore, &variables);
-    let (_process, address) = Process::start(home.path(), "127.0.0.1:0");
+    let (_process, address) = start(home.path(), "127.0.0.1:0");
     let mut socket = again(socket.lose(), address).await;
     socket.subscribe(question.conversation.as_str()).await;
     assert_eq!(socket.finished(&generation).await.status, Status::Completed);

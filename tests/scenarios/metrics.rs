@@ -119,11 +119,7 @@ async fn a_node_at_rest_hardly_asks_the_store() {
     config.ai.models = ModelSource::Discovered(discovery);
     let node = Node::with(config, &world()).await;
     let rest = Rest::open(node.address).await;
-    let deadline = Instant::now() + PATIENCE;
-    while rest.got("/api/models").await["items"][0]["id"] != "m" {
-        assert!(Instant::now() < deadline, "the model is found");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    rest.offered("m").await;
     let calls = async || figure(&rest.text("/metrics").await, "chatnode_store_seconds_count");
     let (before, began) = (calls().await, Instant::now());
     tokio::time::sleep(Duration::from_secs(2)).await;

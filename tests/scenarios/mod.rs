@@ -33,5 +33,6 @@ mod resume;
 mod socket;
 mod takeover;
 mod topology;
+mod traces;
 mod user;
 mod version_one;

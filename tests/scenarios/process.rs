@@ -1,64 +1,29 @@
 //! Whole processes: killed in the middle of answers and started again on the same data.
 
-use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 
 use chatnode::model::Status;
 use serde_json::json;
 use tokio::time::Instant;
 
 use crate::harness::client::{PATIENCE, Socket, Tab};
-
-pub(super) struct Process(Child);
+use crate::harness::process::Process;
 
 const CONFIG: &str = "[ai]\nlease_ms = 500\nrenewal_ms = 100\n[[models]]\nid = \"demo\"\nprovider = \"demo\"\n";
 
-impl Process {
-    pub(super) fn start(data: &Path, listen: &str) -> (Self, SocketAddr) {
-        let config = data.join("chatnode.toml");
-        std::fs::write(&config, CONFIG).expect("a file");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_chatnode"))
-            .env_clear()
-            .args(["--listen", listen, "--log-format", "json", "--config"])
-            .arg(&config)
-            .arg("--data-dir")
-            .arg(data.join("data"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the program");
-        let errors = child.stderr.take().expect("its log");
-        let (told, address) = std::sync::mpsc::channel();
-        // Reads on, so that the program never waits for its log.
-        std::thread::spawn(move || {
-            for line in BufReader::new(errors).lines().map_while(Result::ok) {
-                let found = line.split("\"address\":\"").nth(1).and_then(|rest| rest.split('"').next()?.parse().ok());
-                if let Some(address) = found {
-                    let _ = told.send(address);
-                }
-            }
-        });
-        let process = Self(child);
-        let address = address.recv_timeout(PATIENCE).expect("the program says where it listens");
-        (process, address)
-    }
-}
-
-impl Drop for Process {
-    /// `kill -9`.
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+/// A node with its data there.
+pub(super) fn start(data: &Path, listen: &str) -> (Process, SocketAddr) {
+    let config = data.join("chatnode.toml");
+    std::fs::write(&config, CONFIG).expect("a file");
+    let [config, data] = [config, data.join("data")].map(|path| path.to_str().expect("a name").to_owned());
+    Process::start(&["--listen", listen, "--config", &config, "--data-dir", &data])
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_that_is_killed_goes_on_where_it_was() {
     let directory = tempfile::tempdir().expect("a directory");
-    let (mut process, mut address) = Process::start(directory.path(), "127.0.0.1:0");
+    let (mut process, mut address) = start(directory.path(), "127.0.0.1:0");
     let mut tabs = Vec::new();
     for _ in 0..4 {
         let mut socket = Socket::open(address).await;
@@ -70,7 +35,7 @@ async fn a_process_that_is_killed_goes_on_where_it_was() {
             socket.bytes(generation, life * 150).await;
         }
         drop(process);
-        (process, address) = Process::start(directory.path(), "127.0.0.1:0");
+        (process, address) = start(directory.path(), "127.0.0.1:0");
         let mut back = Vec::new();
         for (socket, conversation, generation) in tabs {
             let mut socket = again(socket.lose(), address).await;

@@ -62,6 +62,7 @@ pub(super) fn request(question: &str, so_far: &str) -> Request {
         options: Options::default(),
         turns: vec![Turn { role: Role::User, content: question.to_owned() }],
         so_far: so_far.to_owned(),
+        trace: chatnode::telemetry::traces::Parent::default(),
     }
 }
 

@@ -1,16 +1,16 @@
 //! `chatnode user …` beside a running node: accounts are made, people come in, and are out again within a second.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use reqwest::StatusCode;
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::harness::client::PATIENCE;
+use crate::harness::process::Process;
 use crate::harness::rest::{Rest, client, read};
 use crate::harness::servers::{nats_url, redis_url, shared};
 
@@ -38,45 +38,14 @@ fn says(output: &Output, code: i32, text: &str) {
     assert!(said.contains(text), "{said}");
 }
 
-struct Running(Child);
-
-impl Running {
-    fn start(place: &[&str]) -> (Self, SocketAddr) {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_chatnode"))
-            .env_clear()
-            .args(["--listen", "127.0.0.1:0", "--auth", "local", "--log-format", "json"])
-            .args(place)
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the program");
-        let errors = child.stderr.take().expect("its log");
-        let (told, address) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
-            for line in BufReader::new(errors).lines().map_while(Result::ok) {
-                let found = line.split("\"address\":\"").nth(1).and_then(|rest| rest.split('"').next()?.parse().ok());
-                if let Some(address) = found {
-                    let _ = told.send(address);
-                }
-            }
-        });
-        let running = Self(child);
-        let address = address.recv_timeout(PATIENCE).expect("the program says where it listens");
-        (running, address)
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+fn running(place: &[&str]) -> (Process, SocketAddr) {
+    Process::start(&[&["--listen", "127.0.0.1:0", "--auth", "local"], place].concat())
 }
 
 async fn accounts_beside_a_running_node(place: &[&str]) {
     let first = "mật khẩu đầu tiên";
     says(&chatnode(&["user", "add", "Quan.Tri", "--admin"], place, first), 0, "quan.tri may come in, as an admin");
-    let (_running, address) = Running::start(place);
+    let (_running, address) = running(place);
     says(&chatnode(&["user", "add", "mai"], place, "short"), 1, "at least 8 characters");
     says(&chatnode(&["user", "add", "mai"], place, first), 0, "mai may come in\n");
     says(&chatnode(&["user", "add", "MAI"], place, first), 1, "an account called mai already");

@@ -27,7 +27,7 @@ use self::route::Route;
 use crate::config::{Deadlines, ModelConfig, ProviderKind, RetryConfig, UpstreamConfig};
 use crate::log::Rung;
 use crate::model::{Failure, GenerationId, ModelInfo, Options, Role, Usage};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, traces};
 
 /// The id of the built-in demonstration model.
 pub const DEMO_ID: &str = "demo";
@@ -45,6 +45,8 @@ pub struct Request {
     pub turns: Vec<Turn>,
     /// Text that earlier owners of this generation wrote, to go on from; empty at the start.
     pub so_far: String,
+    /// Whom the spans of its tries go under.
+    pub trace: traces::Parent,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -18,6 +18,7 @@ use crate::config::{Deadlines, ModelConfig, RetryConfig};
 use crate::log::Rung;
 use crate::model::{Failure, Usage};
 use crate::telemetry::Metrics;
+use crate::telemetry::traces::Span;
 
 /// An upstream that wants to be left alone for longer than this is passed over.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(20);
@@ -86,6 +87,8 @@ enum Phase {
 struct Running {
     pieces: Pieces,
     permit: Permit,
+    /// Ends when the answer does, however that comes.
+    span: Span,
     seam: Seam,
     /// Came with the opening, or with what was held back.
     next: Option<Piece>,
@@ -124,6 +127,7 @@ impl Journey {
                             "upstream failed in the middle of an answer"
                         );
                         running.permit.failed();
+                        running.span.failed(fault.code);
                         return Some(Err(fault.into()));
                     }
                 },
@@ -135,6 +139,7 @@ impl Journey {
                 Some(Piece::Usage(usage)) => Step::Usage(usage),
                 Some(Piece::Finish(word)) => {
                     running.permit.succeeded();
+                    running.span.set("gen_ai.response.finish_reasons", word.clone());
                     return Some(Ok(Step::Finish(word)));
                 }
             };
@@ -239,8 +244,12 @@ impl Way {
         keep: usize,
         mut permit: Permit,
     ) -> Result<Box<Running>, (Fault, Permit)> {
+        let Route { metrics, model, .. } = &*self.route;
+        let mut span = metrics.traces().chat(self.request.trace, provider_name(upstream.config.provider), model);
+        span.set("chatnode.rung", rung.as_str());
+        span.set("server.address", upstream.label().to_owned());
         let opening = async {
-            let (mut pieces, seam) = upstream.ask(&self.request, rung, keep, self.route.limits).await?;
+            let (mut pieces, seam) = upstream.ask(&self.request, rung, keep, self.route.limits, span.parent()).await?;
             let first = pieces.next().await.unwrap_or_else(|| Err(Fault::eof()))?;
             Ok((pieces, seam, first))
         };
@@ -249,9 +258,12 @@ impl Way {
             Ok((pieces, seam, first)) => {
                 permit.answers();
                 let kept_tokens = context::estimate_tokens(&self.request.so_far[..keep]);
-                Ok(Box::new(Running { pieces, permit, seam, next: Some(first), then: None, kept_tokens }))
+                Ok(Box::new(Running { pieces, permit, span, seam, next: Some(first), then: None, kept_tokens }))
             }
-            Err(fault) => Err((fault, permit)),
+            Err(fault) => {
+                span.failed(fault.code);
+                Err((fault, permit))
+            }
         }
     }
 }
@@ -277,8 +289,10 @@ impl Running {
         }
     }
 
-    fn whole(&self, last: Piece) -> Piece {
+    fn whole(&mut self, last: Piece) -> Piece {
         let Piece::Usage(usage) = last else { return last };
+        self.span.set("gen_ai.usage.input_tokens", i64::try_from(usage.input_tokens).unwrap_or(i64::MAX));
+        self.span.set("gen_ai.usage.output_tokens", i64::try_from(usage.output_tokens).unwrap_or(i64::MAX));
         let output_tokens = usage.output_tokens + self.kept_tokens;
         Piece::Usage(Usage { output_tokens, estimated: usage.estimated || self.kept_tokens > 0, ..usage })
     }

@@ -18,6 +18,7 @@ use super::seam::Seam;
 use super::{Request, anthropic, demo, ollama, openai, provider_name};
 use crate::config::{ContinuationConfig, ProviderKind, RetryConfig, Secret, UpstreamConfig};
 use crate::log::Rung;
+use crate::telemetry::traces::Parent;
 
 /// How long a server may take to tell what it is, before an answer is gone on from.
 const PROBE_TIME: Duration = Duration::from_secs(2);
@@ -88,7 +89,14 @@ impl Upstream {
     ///
     /// # Errors
     /// What the upstream, or the way to it, said instead of an answer.
-    pub(super) async fn ask(&self, request: &Request, rung: Rung, keep: usize, limits: Limits) -> Result<(Pieces, Seam), Fault> {
+    pub(super) async fn ask(
+        &self,
+        request: &Request,
+        rung: Rung,
+        keep: usize,
+        limits: Limits,
+        trace: Parent,
+    ) -> Result<(Pieces, Seam), Fault> {
         if self.config.provider == ProviderKind::Demo {
             return self.ask_demo(request, keep, limits);
         }
@@ -103,7 +111,8 @@ impl Upstream {
                 (Dialect::OpenAi, openai::url(base, "chat/completions"), openai::body(base, &self.config.model, &ask))
             }
         };
-        let target = target(self.config.provider, url, self.config.api_key.as_ref());
+        let mut target = target(self.config.provider, url, self.config.api_key.as_ref());
+        target.headers.extend(trace.header().map(|trace| ("traceparent", Secret::new(trace))));
         let reader = Reader::new(dialect, ask.input_tokens(), target.secrets.clone());
         let pieces = self.http.post(&target, limits.connect, &body, reader).await?;
         Ok((pieces, Ask::seam(request, rung, keep)))

@@ -14,7 +14,13 @@ fn generation() -> GenerationId {
 
 fn request(generation: &GenerationId, prompt: &str, so_far: &str) -> Request {
     let turns = vec![Turn { role: Role::User, content: prompt.to_owned() }];
-    Request { generation: generation.clone(), options: Options::default(), turns, so_far: so_far.to_owned() }
+    Request {
+        generation: generation.clone(),
+        options: Options::default(),
+        turns,
+        so_far: so_far.to_owned(),
+        trace: crate::telemetry::traces::Parent::default(),
+    }
 }
 
 #[derive(Default)]
