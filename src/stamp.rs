@@ -1,8 +1,6 @@
 //! Tokens that say their place and when they were made: the demonstration model writes them when it is told to (`/demo
 //! stamp`), the bench reads them off a socket. Pure; must not know how they travel.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 /// Bytes of one: six digits of its index, a space, sixteen digits of microseconds since 1970, a space.
 pub const BYTES: usize = INDEX_DIGITS + 1 + TIME_DIGITS + 1;
 /// Tokens that can be told apart.
@@ -10,12 +8,6 @@ pub const TOKENS_MAX: usize = 1_000_000;
 
 const INDEX_DIGITS: usize = 6;
 const TIME_DIGITS: usize = 16;
-
-/// Microseconds since 1970.
-#[must_use]
-pub fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX))
-}
 
 /// Appends the token of this index, made at this time.
 pub fn write(text: &mut String, index: usize, micros: u64) {
@@ -61,6 +53,7 @@ fn number(digits: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Time;
 
     #[test]
     fn a_stamp_reads_back_and_nothing_else_does() {
@@ -71,13 +64,12 @@ mod tests {
         for bad in ["", "000042 176390000012345 ", "000042 1763900000123456", "0000x2 1763900000123456 ", "The quiet river"] {
             assert_eq!(read(bad.as_bytes()), None, "{bad}");
         }
-        assert!(now() > 1_700_000_000_000_000);
     }
 
     #[test]
     fn a_stamped_text_goes_on_at_any_byte() {
         let mut text = String::new();
-        (0..3).for_each(|index| write(&mut text, index, now()));
+        (0..3).for_each(|index| write(&mut text, index, Time::now_us()));
         for cut in 0..=text.len() {
             assert_eq!(find(&text[..cut]), Some((cut / BYTES, cut % BYTES)));
         }

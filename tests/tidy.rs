@@ -47,7 +47,7 @@ const SIGHT: [(&str, &[&str]); 17] = [
     ),
     ("src/ai", &["ai", "backend", "config", "drain", "event", "log", "model", "probes", "protocol", "stamp", "telemetry"]),
     ("src/status.rs", &["config", "model", "protocol"]),
-    ("src/stamp.rs", &[]),
+    ("src/stamp.rs", &["model"]),
     ("src/bench", &["bench", "config", "log", "model", "protocol", "stamp"]),
 ];
 

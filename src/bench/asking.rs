@@ -138,7 +138,7 @@ impl Tab {
     /// Takes a frame; one about an answer that isn't followed says nothing.
     pub(super) fn hear(&mut self, heard: &Heard<'_>) -> Result<(), Failure> {
         match self.answers.get_mut(&*heard.generation) {
-            Some(answer) => answer.hear(heard, crate::stamp::now(), &mut self.ages),
+            Some(answer) => answer.hear(heard, crate::model::Time::now_us(), &mut self.ages),
             None => Ok(()),
         }
     }

@@ -141,7 +141,7 @@ impl Script {
         let late = due.elapsed();
         let late = if late < Duration::from_millis(2) { Duration::ZERO } else { late };
         let mut text = String::with_capacity(stamp::BYTES);
-        stamp::write(&mut text, self.index, stamp::now().saturating_sub(super::load::micros(late)));
+        stamp::write(&mut text, self.index, crate::model::Time::now_us().saturating_sub(super::load::micros(late)));
         let frame = format!(
             r#"{{"type":"delta","generation":"gen_00000000000000000000000000000000000000000000","position":"1763900000000-{}","offset":{},"text":"{text}"}}"#,
             self.index, self.length

@@ -97,7 +97,7 @@ pub(super) async fn read(mut socket: Socket, tokens: usize) -> Result<(Socket, R
     let mut found = Read::new();
     while !answer.ended {
         let text = socket.read_in_time().await?;
-        let micros = crate::stamp::now();
+        let micros = crate::model::Time::now_us();
         let heard = Heard::parse(&text)?;
         if answer.frames == 0 && heard.kind == "delta" {
             found.began = Instant::now();
@@ -157,7 +157,7 @@ async fn subscribed(person: &Person, further: usize, conversation: &str) -> Resu
 
 /// What tells the model to make so many tokens at this rate, the first one after `lead`.
 fn order(tokens: usize, rate: usize, lead: Duration) -> String {
-    let at = crate::stamp::now() / 1_000 + u64::try_from(lead.as_millis()).unwrap_or(u64::MAX);
+    let at = crate::model::Time::now_us() / 1_000 + u64::try_from(lead.as_millis()).unwrap_or(u64::MAX);
     format!("/demo tokens={tokens} rate={rate} stamp at={at}")
 }
 

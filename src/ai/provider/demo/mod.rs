@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::Request;
 use super::reply::{Fault, Piece, Pieces, Then, code};
 use crate::ai::context;
-use crate::model::{GenerationId, Usage};
+use crate::model::{GenerationId, Time, Usage};
 use crate::stamp;
 
 pub use orders::Orders;
@@ -181,7 +181,7 @@ impl Player {
         }
         let done = self.index - self.first + self.thoughts;
         let upto = self.due(clock, done, done + (stop - self.index)).await - done + self.index;
-        let now = stamp::now();
+        let now = Time::now_us();
         let mut piece = self.script.tokens(self.index, upto, |index| now - self.late(clock, done + index - self.index));
         piece.drain(..std::mem::take(&mut self.cut));
         self.index = upto;
@@ -195,7 +195,7 @@ impl Player {
             None => tokio::time::sleep(orders.delay).await,
         }
         if let Some(at) = orders.at_ms {
-            let left = Duration::from_millis(at.saturating_sub(stamp::now() / 1_000));
+            let left = Duration::from_millis(at.saturating_sub(Time::now_us() / 1_000));
             tokio::time::sleep(left.min(AWAY_MAX)).await;
         }
         let clock = Instant::now();

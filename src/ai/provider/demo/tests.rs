@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::ai::provider::Turn;
-use crate::model::{ConversationId, Options, Role};
+use crate::model::{ConversationId, Options, Role, Time};
 
 fn generation() -> GenerationId {
     GenerationId::generate(&ConversationId::generate())
@@ -116,12 +116,12 @@ async fn orders_are_obeyed() {
 #[tokio::test(start_paused = true)]
 async fn stamped_tokens_say_when_they_were_made_and_go_on_at_any_byte() {
     let (generation, order) = (generation(), "/demo tokens=20 rate=0 stamp");
-    let before = stamp::now();
+    let before = Time::now_us();
     let whole = hear(answer(&request(&generation, order, ""), None).unwrap()).await.text;
     assert_eq!(whole.len(), 20 * stamp::BYTES);
     for (at, token) in whole.as_bytes().chunks(stamp::BYTES).enumerate() {
         let (index, made) = stamp::read(token).unwrap();
-        assert!(index == at && (before..=stamp::now()).contains(&made), "{index} {made}");
+        assert!(index == at && (before..=Time::now_us()).contains(&made), "{index} {made}");
     }
     for cut in [1, stamp::BYTES, 100, whole.len()] {
         let rest = hear(answer(&request(&generation, order, &whole[..cut]), None).unwrap()).await.text;
