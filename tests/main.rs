@@ -6,4 +6,5 @@ mod chaos;
 mod conformance;
 mod harness;
 mod scenarios;
+mod supply;
 mod tidy;
