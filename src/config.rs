@@ -5,6 +5,7 @@
 mod auth;
 mod bench;
 mod cli;
+mod http;
 mod layers;
 mod models;
 mod read;
@@ -18,6 +19,7 @@ use url::Url;
 
 pub use self::auth::{AuthConfig, JwtConfig, JwtKeys, LoginConfig, Network};
 pub use bench::{BenchPlan, Scenario};
+pub use http::{HttpConfig, TlsConfig, TlsFiles};
 
 /// The commented default, which is also the documentation of every key.
 pub const DEFAULT_TOML: &str = include_str!("../config/chatnode.toml");
@@ -172,6 +174,7 @@ pub struct Config {
     pub node_id: String,
     pub roles: Roles,
     pub listen: SocketAddr,
+    pub http: HttpConfig,
     pub deployment: Deployment,
     pub log: LogConfig,
     /// Where spans go, if anywhere.
@@ -225,7 +228,19 @@ pub struct GatewayConfig {
     pub public_url: Option<String>,
     /// Whose word on where a request came from is believed.
     pub trusted_proxies: Vec<Network>,
+    /// True when people's connections are encrypted by this node itself.
+    pub tls: bool,
+    /// True when operators have a listener of their own.
+    pub admin_apart: bool,
     pub auth: AuthConfig,
+}
+
+impl GatewayConfig {
+    /// True when people reach this gateway over https, whoever encrypts.
+    #[must_use]
+    pub fn encrypted(&self) -> bool {
+        self.tls || self.public_url.as_ref().is_some_and(|url| url.starts_with("https://"))
+    }
 }
 
 #[derive(Clone, Debug)]

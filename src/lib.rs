@@ -9,6 +9,7 @@
 //! - [`status`] shows a terminal what a gateway tells about all of them; [`bench`] measures them from outside, by the [`stamp`]s
 //!   that the demonstration model puts into its tokens.
 //! - [`user`] keeps accounts from a terminal; [`password`] hashes what people log in with.
+//! - [`serve`] takes connections: TLS, deadlines, limits; [`probes`] says how a node stands.
 //! - [`node`] puts one process together from [`config`]; [`drain`] takes it apart in good order.
 
 pub mod ai;
@@ -24,6 +25,7 @@ pub mod node;
 pub mod password;
 pub mod probes;
 pub mod protocol;
+pub mod serve;
 pub mod stamp;
 pub mod status;
 pub mod telemetry;

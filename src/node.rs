@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
@@ -12,11 +11,12 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::ai::provider::catalog::Catalog;
 use crate::ai::worker::Worker;
 use crate::backend::{Backends, Cluster, cluster, embedded, measured};
-use crate::config::{Config, Deployment};
+use crate::config::{Config, Deployment, HttpConfig};
 use crate::drain::Drain;
 use crate::gateway::Gateway;
 use crate::model::{NodeInfo, Time};
 use crate::probes::{self, Probes, Ready};
+use crate::serve::{self, Certificate, Listeners};
 use crate::telemetry::{Metrics, otlp};
 
 /// How often a node tells the others that it lives.
@@ -31,8 +31,8 @@ const STOP_GRACE: Duration = Duration::from_secs(5);
 /// Why a node could not run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("can't listen on {address}: {reason}")]
-    Listen { address: SocketAddr, reason: std::io::Error },
+    #[error(transparent)]
+    Listen(#[from] serve::Error),
     #[error(transparent)]
     Embedded(#[from] embedded::OpenError),
     #[error(transparent)]
@@ -49,15 +49,20 @@ pub enum Error {
 /// What kept it from starting.
 pub async fn run(config: Config) -> Result<(), Error> {
     let mut signals = Signals::new().map_err(Error::Signals)?;
-    let address = config.listen;
-    let listener = TcpListener::bind(address).await.map_err(|reason| Error::Listen { address, reason })?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(Error::Signals)?;
     let drain = Drain::new();
+    let listeners = Listeners::bind(config.listen, &config.http, &drain).await?;
     let metrics = Metrics::new();
     let backends = open(&config, &drain, &metrics).await?;
     let grace = config.drain;
-    let node = start(config, backends, listener, drain, metrics).await;
-    tracing::info!(address = %node.address, "ready");
-    signals.next().await;
+    let node = start(config, backends, listeners, drain, metrics).await;
+    tracing::info!(address = %node.address, admin = node.admin.map(tracing::field::display), "ready");
+    loop {
+        tokio::select! {
+            () = signals.next() => break,
+            _ = hangup.recv() => node.look_at_certificate(),
+        }
+    }
     tracing::info!(running = node.running(), "draining");
     tokio::select! {
         () = node.leave(grace) => tracing::info!("left"),
@@ -120,14 +125,19 @@ pub(crate) async fn open(config: &Config, drain: &Drain, metrics: &Metrics) -> R
 #[derive(Debug)]
 pub struct Node {
     pub address: SocketAddr,
+    /// Where operators ask, if not at the same address.
+    pub admin: Option<SocketAddr>,
+    certificate: Option<Certificate>,
     drain: Drain,
     worker: Option<Worker>,
     gateway: Option<Gateway>,
 }
 
-/// Starts the roles on a listener. The same for `main` and for every test.
-pub async fn start(config: Config, backends: Backends, listener: TcpListener, drain: Drain, metrics: Metrics) -> Node {
-    let address = listener.local_addr().unwrap_or(config.listen);
+/// Starts the roles on their listeners. The same for `main` and for every test.
+pub async fn start(config: Config, backends: Backends, listeners: Listeners, drain: Drain, metrics: Metrics) -> Node {
+    let address = listeners.public.local_addr().unwrap_or(config.listen);
+    let admin = listeners.admin.as_ref().and_then(|listener| listener.local_addr().ok());
+    let certificate = listeners.certificate.clone();
     let metrics = metrics.tracing(otlp::start(config.traces.as_ref(), &config.node_id, &drain));
     let backends = measured(backends, &metrics);
     let ready = Ready::default();
@@ -169,16 +179,36 @@ pub async fn start(config: Config, backends: Backends, listener: TcpListener, dr
         ready: ready.clone(),
         metrics,
     };
-    probes::serve(probes, gateway.clone().map(Gateway::router), listener);
+    open_doors(listeners, probes, gateway.clone(), config.http);
     drain.spawn("registration", registration.run(drain.clone()));
     // Whoever waits longer than this finds the node up, and unready.
     let mut settled = nodes.clone();
     let _ = tokio::time::timeout(SETTLE, settled.wait_for(|cluster| !cluster.nodes.is_empty())).await;
     ready.set();
-    Node { address, drain, worker, gateway }
+    Node { address, admin, certificate, drain, worker, gateway }
+}
+
+/// People's door, and the operators' where it is another one.
+fn open_doors(listeners: Listeners, probes: Probes, gateway: Option<Gateway>, http: HttpConfig) {
+    let (drain, metrics) = (probes.drain.clone(), probes.metrics.clone());
+    if let Some(listener) = listeners.admin {
+        let operators = gateway.as_ref().map(Gateway::admin_router).unwrap_or_default();
+        let router = probes::router(probes.clone(), true).merge(operators);
+        serve::serve(listener, None, router, http.clone(), &drain, metrics.clone());
+    }
+    let router = probes::router(probes, http.admin_listen.is_none()).merge(gateway.map(Gateway::router).unwrap_or_default());
+    serve::serve(listeners.public, listeners.certificate.as_ref(), router, http, &drain, metrics);
 }
 
 impl Node {
+    /// Has the files of the certificate read, if there is one.
+    pub fn look_at_certificate(&self) {
+        match &self.certificate {
+            Some(certificate) => certificate.look(),
+            None => tracing::info!("there is no certificate to look at"),
+        }
+    }
+
     /// Answers in the making.
     #[must_use]
     pub fn running(&self) -> usize {

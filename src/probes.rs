@@ -12,8 +12,6 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use axum::serve::ListenerExt;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::backend::{Health, Link};
@@ -48,33 +46,14 @@ impl Ready {
     }
 }
 
-/// Serves the probes, and what the roles of this node serve beside them, until the node stops.
-pub fn serve(probes: Probes, roles: Option<Router>, listener: TcpListener) {
-    let drain = probes.drain.clone();
-    let stopped = drain.stopped().clone();
-    let router = router(probes).merge(roles.unwrap_or_default());
-    drain.spawn("http", async move {
-        let listener = listener.tap_io(|stream| {
-            // A token that waits for the next one is a token late.
-            if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(%error, "TCP_NODELAY could not be set");
-            }
-        });
-        let router = router.into_make_service_with_connect_info::<std::net::SocketAddr>();
-        let server = axum::serve(listener, router).with_graceful_shutdown(stopped.cancelled_owned());
-        if let Err(error) = server.await {
-            tracing::error!(%error, "serving ended");
-        }
-    });
-}
-
-/// `/health`, `/livez`, `/readyz` and `/metrics`.
-pub fn router(probes: Probes) -> Router {
+/// `/health`, `/livez`, `/readyz`, and `/metrics` unless that is somewhere else.
+pub fn router(probes: Probes, with_metrics: bool) -> Router {
+    let metrics = if with_metrics { get(metrics) } else { get(async || StatusCode::NOT_FOUND) };
     Router::new()
         .route("/health", get(health))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
-        .route("/metrics", get(metrics))
+        .route("/metrics", metrics)
         .with_state(probes)
 }
 
@@ -165,7 +144,7 @@ mod tests {
             };
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
             let listen = listener.local_addr().unwrap();
-            let (router, drain) = (router(probes.clone()), probes.drain.clone());
+            let (router, drain) = (router(probes.clone(), true), probes.drain.clone());
             probes.drain.spawn("probes", async move {
                 let ended = async move { drain.stopped().cancelled().await };
                 axum::serve(listener, router).with_graceful_shutdown(ended).await.unwrap();

@@ -288,6 +288,11 @@ impl Metrics {
     pub fn draining(&self) {
         self.0.infrastructure.draining.set(1);
     }
+
+    /// A connection that was ended by us, before or in the middle of what it wanted. `reason` is one of few words.
+    pub fn connection_cut(&self, reason: &'static str) {
+        self.0.infrastructure.cut.get_or_create(&[("reason", reason.to_owned())]).inc();
+    }
 }
 
 #[derive(Debug)]
@@ -427,6 +432,7 @@ struct Infrastructure {
     backplane_connected: Gauge,
     backplane_dropped: Counter,
     draining: Gauge,
+    cut: Counters<1>,
 }
 
 impl Infrastructure {
@@ -439,6 +445,7 @@ impl Infrastructure {
             backplane_connected: add(to, "backplane_connected", "1 while hints can come from other nodes"),
             backplane_dropped: add(to, "backplane_dropped", "Hints that were not taken fast enough"),
             draining: add(to, "draining", "1 while this node takes nothing new"),
+            cut: add(to, "connections_cut", "Connections that were ended before they had what they wanted"),
         }
     }
 }

@@ -10,11 +10,14 @@ const FUNCTION_LINES_MAX: usize = 70;
 const WEB_FILE_LINES_MAX: usize = 300;
 
 /// Crates, and the only places of `src/` that may name them.
-const DOORS: [(&str, &[&str]); 12] = [
+const DOORS: [(&str, &[&str]); 15] = [
     ("fred", &["src/backend/cluster"]),
     ("async_nats", &["src/backend/cluster"]),
     ("rusqlite", &["src/backend/embedded"]),
-    ("axum", &["src/gateway", "src/probes.rs"]),
+    ("axum", &["src/gateway", "src/probes.rs", "src/serve"]),
+    ("hyper", &["src/serve"]),
+    ("hyper_util", &["src/serve"]),
+    ("tokio_rustls", &["src/serve"]),
     ("rust_embed", &["src/gateway/ui.rs"]),
     // `chatnode status` and `chatnode bench` are clients of a gateway as curl is, in a process that runs no node.
     // The keys of an issuer come from its address, which only the operator names.
@@ -28,7 +31,7 @@ const DOORS: [(&str, &[&str]); 12] = [
 ];
 
 /// Parts of `src/`, and the modules of the crate that each may see. `node.rs` and `main.rs` see everything.
-const SIGHT: [(&str, &[&str]); 17] = [
+const SIGHT: [(&str, &[&str]); 18] = [
     ("src/model.rs", &[]),
     ("src/log.rs", &["model"]),
     ("src/event.rs", &["model"]),
@@ -38,6 +41,7 @@ const SIGHT: [(&str, &[&str]); 17] = [
     ("src/config", &[]),
     ("src/telemetry", &["config", "drain", "model"]),
     ("src/probes.rs", &["backend", "config", "drain", "protocol", "telemetry"]),
+    ("src/serve", &["config", "drain", "telemetry"]),
     ("src/backend/embedded", &["backend", "config", "drain", "event", "log", "model", "telemetry"]),
     ("src/backend/cluster", &["backend", "config", "drain", "event", "log", "model", "telemetry"]),
     ("src/backend", &["backend", "event", "log", "model", "telemetry"]),
@@ -384,6 +388,7 @@ mod samples {
         bad("src/node.rs", "let x = std::env::args();", "env is only");
         bad("src/drain.rs", "use std::{env, fs};", "env is only");
         bad("src/probes.rs", "use clap::Parser;", "clap");
+        bad("src/gateway/x.rs", "use hyper::body::Incoming;", "hyper is only for src/serve");
         good("src/status.rs", "use reqwest::Client;");
         good("src/ai/provider/x.rs", "use reqwest::Client;\n// axum::Router\nconst A: &str = \"fred::x\";");
         good("src/ai/x.rs", "fn a(env: u8) -> u8 { self.toml + env }\n#[cfg(test)]\nmod tests { use axum::Router; }");
@@ -393,6 +398,7 @@ mod samples {
     fn sight_is_held() {
         bad("src/model.rs", "use crate::log::Entry;", "must not know crate::log");
         bad("src/gateway/x.rs", "use crate::ai::Worker;", "must not know crate::ai");
+        bad("src/serve/x.rs", "use crate::gateway::Gateway;", "must not know crate::gateway");
         bad("src/ai/x.rs", "use crate::{backend::Store, gateway::{Hub, log}};", "must not know crate::gateway");
         bad("src/gateway/x.rs", "fn a() { crate::backend::embedded::open() }", "must not know embedded");
         bad("src/backend/cluster/x.rs", "use super::super::embedded::Log;", "must not know embedded");

@@ -24,7 +24,7 @@ const TYPO_DISTANCE_MAX: usize = 2;
 pub(super) type Environment = BTreeMap<String, String>;
 
 /// Flag, variable and key of each setting that has all three.
-const SETTINGS: [(&str, &str, &str); 10] = [
+const SETTINGS: [(&str, &str, &str); 13] = [
     ("--role", "CHATNODE_ROLE", "node.role"),
     ("--listen", "CHATNODE_LISTEN", "node.listen"),
     ("--redis-url", "CHATNODE_REDIS_URL", "cluster.redis_url"),
@@ -35,6 +35,9 @@ const SETTINGS: [(&str, &str, &str); 10] = [
     ("--log", "CHATNODE_LOG", "log.level"),
     ("--auth", "CHATNODE_AUTH", "auth.mode"),
     ("--anonymous", "CHATNODE_ANONYMOUS", "auth.anonymous"),
+    ("--admin-listen", "CHATNODE_ADMIN_LISTEN", "node.admin_listen"),
+    ("--tls-certificate", "CHATNODE_TLS_CERTIFICATE", "tls.certificate"),
+    ("--tls-key", "CHATNODE_TLS_KEY", "tls.key"),
 ];
 
 /// Variables without a flag.
@@ -228,13 +231,52 @@ struct Flags {
     /// Where a gateway may listen though nobody has to log in [CHATNODE_ANONYMOUS]
     #[arg(long, global = true, value_name = "loopback|anywhere")]
     anonymous: Option<String>,
+    /// Address of the probes, the metrics and the cluster's state, apart from what people use [CHATNODE_ADMIN_LISTEN]
+    #[arg(long, global = true, value_name = "HOST:PORT")]
+    admin_listen: Option<String>,
+    /// PEM file of the certificate for https; goes with --tls-key [CHATNODE_TLS_CERTIFICATE]
+    #[arg(long, global = true, value_name = "FILE")]
+    tls_certificate: Option<String>,
+    /// PEM file of the certificate's key [CHATNODE_TLS_KEY]
+    #[arg(long, global = true, value_name = "FILE")]
+    tls_key: Option<String>,
 }
 
 impl Flags {
     /// In the order of [`SETTINGS`].
     fn values(&self) -> [Option<&str>; SETTINGS.len()] {
-        let Self { role, listen, config: _, redis_url, nats_url, data_dir, node_id, log_format, log, auth, anonymous } = self;
-        [role, listen, redis_url, nats_url, data_dir, node_id, log_format, log, auth, anonymous].map(Option::as_deref)
+        let Self {
+            config: _,
+            role,
+            listen,
+            redis_url,
+            nats_url,
+            data_dir,
+            node_id,
+            log_format,
+            log,
+            auth,
+            anonymous,
+            admin_listen,
+            tls_certificate,
+            tls_key,
+        } = self;
+        [
+            role,
+            listen,
+            redis_url,
+            nats_url,
+            data_dir,
+            node_id,
+            log_format,
+            log,
+            auth,
+            anonymous,
+            admin_listen,
+            tls_certificate,
+            tls_key,
+        ]
+        .map(Option::as_deref)
     }
 }
 

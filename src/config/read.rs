@@ -1,20 +1,22 @@
 //! From layers of keys to a [`Config`]: every range, every default that depends on something, every pair of values that
 //! must fit together. The names of the keys stand here and in `config/chatnode.toml`, nowhere else.
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::auth::{self, AuthConfig};
 use super::cli::{Environment, read_file};
+use super::http;
 use super::layers::{Layers, Section, nearest, quote};
 use super::models;
 use super::{
-    AiConfig, Config, ConfigError, DataDir, Deployment, GatewayConfig, LogConfig, RetryConfig, Roles, Secret, TracesConfig,
+    AiConfig, Config, ConfigError, DataDir, Deployment, GatewayConfig, HttpConfig, LogConfig, RetryConfig, Roles, Secret,
+    TracesConfig,
 };
 
-const SECOND_MS: u64 = 1_000;
+pub(super) const SECOND_MS: u64 = 1_000;
 pub(super) const MINUTE_MS: u64 = 60 * SECOND_MS;
-const HOUR_MS: u64 = 60 * MINUTE_MS;
+pub(super) const HOUR_MS: u64 = 60 * MINUTE_MS;
 pub(super) const DAY_MS: u64 = 24 * HOUR_MS;
 const KIB: u64 = 1024;
 const GIB: u64 = KIB * KIB * KIB;
@@ -31,6 +33,7 @@ pub(super) fn config(layers: &mut Layers, env: &Environment, host: &str) -> Resu
     }
     let layers = &*layers;
     let node = layers.section("node");
+    let http = http::http(layers, listen)?;
     let config = Config {
         roles: roles(&node)?,
         listen,
@@ -39,7 +42,8 @@ pub(super) fn config(layers: &mut Layers, env: &Environment, host: &str) -> Resu
         deployment: deployment(layers)?,
         log: log(&layers.section("log"))?,
         traces: traces(&layers.section("traces"))?,
-        gateway: gateway(&layers.section("gateway"), auth::auth(&layers.section("auth"))?)?,
+        gateway: gateway(&layers.section("gateway"), auth::auth(&layers.section("auth"))?, &http)?,
+        http,
         ai: ai(layers, env)?,
     };
     auth::refuse_open_house(&layers.section("auth"), &node, config.roles, listen, &config.gateway.auth)?;
@@ -66,15 +70,7 @@ fn roles(node: &Section<'_>) -> Result<Roles, ConfigError> {
 }
 
 fn listen(node: &Section<'_>) -> Result<SocketAddr, ConfigError> {
-    let text = node.text("listen")?;
-    let found = text.to_socket_addrs().map(Iterator::collect::<Vec<_>>).unwrap_or_default();
-    // `localhost` should be the address that everybody types.
-    found.iter().find(|addr| addr.is_ipv4()).or(found.first()).copied().ok_or_else(|| {
-        node.error(
-            "listen",
-            format_args!("must be HOST:PORT with a host of this machine, such as 127.0.0.1:8080, not {}", quote(&text)),
-        )
-    })
+    http::address(node, "listen", &node.text("listen")?)
 }
 
 fn default_node_id(host: &str, listen: SocketAddr) -> String {
@@ -190,7 +186,7 @@ fn traces(section: &Section<'_>) -> Result<Option<TracesConfig>, ConfigError> {
     Ok(Some(TracesConfig { url: url.into(), authorization: authorization.map(Secret::new), share }))
 }
 
-fn gateway(section: &Section<'_>, auth: AuthConfig) -> Result<GatewayConfig, ConfigError> {
+fn gateway(section: &Section<'_>, auth: AuthConfig, http: &HttpConfig) -> Result<GatewayConfig, ConfigError> {
     let config = GatewayConfig {
         heartbeat: section.ms("heartbeat_ms", 100..=60 * SECOND_MS)?,
         ping: section.ms("ping_ms", 100..=HOUR_MS)?,
@@ -205,6 +201,8 @@ fn gateway(section: &Section<'_>, auth: AuthConfig) -> Result<GatewayConfig, Con
         allowed_origins: section.texts("allowed_origins")?,
         public_url: auth::public_url(section)?,
         trusted_proxies: auth::trusted_proxies(section)?,
+        tls: http.tls.is_some(),
+        admin_apart: http.admin_listen.is_some(),
         auth,
     };
     if let Some(origin) = config.allowed_origins.iter().find(|origin| !auth::is_origin(origin)) {

@@ -288,3 +288,30 @@ fn status_asks_an_address_and_needs_no_configuration() {
         assert_eq!(error(&["status", "--url", bad], &[]), "command line: --url must be an address like http://127.0.0.1:8080");
     }
 }
+
+#[test]
+fn a_certificate_is_two_files_that_fit_and_operators_may_have_an_address_of_their_own() {
+    let config = config(&["--admin-listen", "localhost:9090"], &[]);
+    assert_eq!(config.http.admin_listen.map(|address| address.port()), Some(9090));
+    assert!(config.gateway.admin_apart && !config.gateway.tls && config.http.tls.is_none());
+    assert_eq!((config.http.head_timeout, config.http.connections_max), (Duration::from_secs(10), 20_000));
+    let same = error(&["--admin-listen", "127.0.0.1:8080"], &[]);
+    assert_eq!(same, "--admin-listen: node.admin_listen must be another address than node.listen");
+    assert!(error(&[], &[("CHATNODE_ADMIN_LISTEN", "9090")]).contains("node.admin_listen must be HOST:PORT"));
+    let head = Toml::new("[http]\nhead_timeout_ms = 3600000").error();
+    assert_eq!(head, "my.toml: http.head_timeout_ms must be a whole number from 100 to 60000, not \"3600000\"");
+    let half = error(&["--tls-key", "key.pem"], &[]);
+    assert_eq!(half, "--tls-key: tls.key is set, but tls.certificate is not: both or neither");
+    let both = |certificate: &str, key: &str| error(&["--tls-certificate", certificate, "--tls-key", key], &[]);
+    let missing = both("/nowhere/certificate.pem", "/nowhere/key.pem");
+    assert!(missing.contains("tls.certificate or tls.key names a file, but /nowhere/certificate.pem can't be read"), "{missing}");
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let nothing = file("nothing.pem", "not a certificate");
+    let no_certificate = both(&nothing, &nothing);
+    assert!(no_certificate.ends_with("can't be used: there is no certificate in PEM form in it"), "{no_certificate}");
+}

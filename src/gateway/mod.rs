@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderName, HeaderValue};
+use axum::http::{HeaderName, HeaderValue, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::get;
@@ -90,6 +90,15 @@ impl Gateway {
         }
     }
 
+    /// What operators ask on a listener of their own. Whoever reaches that may know it where nobody logs in.
+    pub fn admin_router(&self) -> Router {
+        let gateway = Self { auth: self.auth.of_operators(), ..self.clone() };
+        rest::admin(&gateway)
+            .layer(from_fn(security_headers))
+            .layer(from_fn_with_state(gateway.metrics.clone(), measure))
+            .with_state(gateway)
+    }
+
     /// Everything that people and programs talk to.
     pub fn router(self) -> Router {
         let identified = from_fn_with_state(self.auth.clone(), auth::identify);
@@ -99,9 +108,9 @@ impl Gateway {
             page = page.route_layer(identified);
         }
         let known = socket.merge(rest::router(&self));
+        let known = known.merge(page).fallback(ui::serve);
+        let known = if self.config.encrypted() { known.layer(from_fn(encrypted_only)) } else { known };
         known
-            .merge(page)
-            .fallback(ui::serve)
             .layer(from_fn(security_headers))
             .layer(from_fn(unread::discard))
             .layer(from_fn_with_state(self.metrics.clone(), measure))
@@ -120,6 +129,13 @@ async fn security_headers(request: Request, next: Next) -> Response {
     for (name, value) in HEADERS {
         response.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
+    response
+}
+
+/// From now on this browser comes here over https alone. For this host and no other: what is beside it is not ours.
+async fn encrypted_only(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
     response
 }
 

@@ -66,7 +66,8 @@ impl Stream for Lent {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let Some(body) = self.body.as_mut() else { return Poll::Ready(None) };
         let next = body.poll_next_unpin(context);
-        if matches!(next, Poll::Ready(None | Some(Err(_)))) {
+        // One that failed is asked again by its lender, who finds that it has no end.
+        if matches!(next, Poll::Ready(None)) {
             self.body = None;
         }
         next

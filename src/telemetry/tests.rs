@@ -39,6 +39,7 @@ fn full() -> Metrics {
     metrics.backplane_connected(true);
     metrics.backplane_dropped(3);
     metrics.draining();
+    metrics.connection_cut("slow");
     metrics
 }
 
@@ -77,6 +78,7 @@ fn every_figure_has_its_documented_name() {
         "chatnode_store_errors_total 1",
         "chatnode_backplane_connected 1",
         "chatnode_backplane_dropped_total 3",
+        "chatnode_connections_cut_total{reason=\"slow\"} 1",
         concat!("chatnode_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
         "chatnode_draining 1",
         "gen_ai_client_token_usage_sum{gen_ai_request_model=\"a\",gen_ai_token_type=\"input\"} 20.0",

@@ -9,6 +9,7 @@ pub(crate) mod people;
 pub(crate) mod process;
 pub(crate) mod rest;
 pub(crate) mod servers;
+pub(crate) mod tls;
 pub(crate) mod upstream;
 
 /// The value of a series in what `/metrics` says; without labels in the name, the sum over all of them. 0 where there is none.

@@ -8,8 +8,8 @@ use chatnode::backend::{Backends, embedded};
 use chatnode::config::{self, Command, Config, DataDir, Deadlines, ModelConfig, ModelSource, ProviderKind, UpstreamConfig};
 use chatnode::drain::Drain;
 use chatnode::node;
+use chatnode::serve::Listeners;
 use chatnode::telemetry::Metrics;
-use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
 /// How long a node that is silent keeps its work.
@@ -21,6 +21,8 @@ const HEARTBEAT: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) address: SocketAddr,
+    /// Where operators ask, if not at the same address.
+    pub(crate) admin: Option<SocketAddr>,
     node: Option<node::Node>,
     drain: Drain,
     runtime: Option<Runtime>,
@@ -73,11 +75,16 @@ impl Node {
         let (drain, backends) = (Drain::new(), backends.clone());
         let told = drain.clone();
         let starting = runtime.spawn(async move {
-            let listener = TcpListener::bind(config.listen).await.expect("a free port");
-            node::start(config, backends, listener, told, Metrics::new()).await
+            let listeners = Listeners::bind(config.listen, &config.http, &told).await.expect("a free port");
+            node::start(config, backends, listeners, told, Metrics::new()).await
         });
         let node = starting.await.expect("the node starts");
-        Self { address: node.address, node: Some(node), drain, runtime: Some(runtime) }
+        Self { address: node.address, admin: node.admin, node: Some(node), drain, runtime: Some(runtime) }
+    }
+
+    /// As SIGHUP does.
+    pub(crate) fn look_at_certificate(&self) {
+        self.node.as_ref().expect("it runs").look_at_certificate();
     }
 
     /// Takes nothing new from now on; what runs goes on.

@@ -41,7 +41,7 @@ pub struct Caller {
     pub user: UserId,
     /// Absent where nobody logs in.
     pub name: Option<String>,
-    /// May see how the cluster stands. Where nobody logs in, everybody may.
+    /// May see how the cluster stands. Where nobody logs in, everybody may who reaches the operators' listener.
     pub admin: bool,
     pub(super) expires_at: Option<Time>,
     proof: Proof,
@@ -70,8 +70,8 @@ impl std::fmt::Debug for Proof {
 }
 
 impl Caller {
-    fn anonymous(user: UserId) -> Self {
-        Self { user, name: None, admin: true, expires_at: None, proof: Proof::Anonymous }
+    fn anonymous(user: UserId, admin: bool) -> Self {
+        Self { user, name: None, admin, expires_at: None, proof: Proof::Anonymous }
     }
 
     fn of(account: Account, pass: &Pass, proof: Proof) -> Self {
@@ -99,6 +99,8 @@ pub struct Auth {
     watchlist: Watchlist,
     trusted: Option<Trusted>,
     hashing: Arc<Semaphore>,
+    /// Where nobody logs in.
+    everybody_is_admin: bool,
 }
 
 impl Auth {
@@ -113,12 +115,18 @@ impl Auth {
             AuthConfig::Anonymous => None,
         };
         let signed = Signed::new(Arc::clone(&backends.store));
-        Self { backends, config, signed, watchlist, trusted, hashing: Arc::new(Semaphore::new(HASHING_MAX)) }
+        let (hashing, everybody_is_admin) = (Arc::new(Semaphore::new(HASHING_MAX)), !config.admin_apart);
+        Self { backends, config, signed, watchlist, trusted, hashing, everybody_is_admin }
+    }
+
+    /// For the operators' listener.
+    pub(super) fn of_operators(&self) -> Self {
+        Self { everybody_is_admin: true, ..self.clone() }
     }
 
     /// True when cookies are for encrypted connections alone.
     fn secure(&self) -> bool {
-        self.config.public_url.as_ref().is_some_and(|url| url.starts_with("https://"))
+        self.config.encrypted()
     }
 
     /// Whoever these headers name, where people log in. `None`: nobody whom we let in.
@@ -256,7 +264,7 @@ async fn let_through(auth: &Auth, caller: Caller, mut request: Request, next: Ne
 
 async fn identify_browser(auth: &Auth, request: Request, next: Next) -> Response {
     let user = match auth.signed.known(request.headers()).await {
-        Ok(Some(user)) => return let_through(auth, Caller::anonymous(user), request, next).await,
+        Ok(Some(user)) => return let_through(auth, Caller::anonymous(user, auth.everybody_is_admin), request, next).await,
         Ok(None) => UserId::generate(),
         Err(error) => return Refusal::from(error).into_response(),
     };
@@ -264,7 +272,7 @@ async fn identify_browser(auth: &Auth, request: Request, next: Next) -> Response
         Ok(cookie) => cookie,
         Err(error) => return Refusal::from(error).into_response(),
     };
-    let mut response = let_through(auth, Caller::anonymous(user), request, next).await;
+    let mut response = let_through(auth, Caller::anonymous(user, auth.everybody_is_admin), request, next).await;
     response.headers_mut().append(header::SET_COOKIE, cookie);
     response
 }

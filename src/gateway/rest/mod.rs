@@ -78,6 +78,12 @@ pub(super) fn router(gateway: &Gateway) -> Router<Gateway> {
         })
 }
 
+/// What operators ask on a listener of their own.
+pub(super) fn admin(gateway: &Gateway) -> Router<Gateway> {
+    let (router, _) = OpenApiRouter::<Gateway>::new().routes(routes!(meta::cluster)).split_for_parts();
+    router.route_layer(from_fn_with_state(gateway.auth.clone(), auth::identify))
+}
+
 /// A JSON body, or a refusal that says what is wrong with it.
 pub(super) struct Body<T>(pub T);
 

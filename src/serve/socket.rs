@@ -1,0 +1,101 @@
+//! One connection's bytes, encrypted or not. Whoever takes nothing of what waits for him is cut off: what waits is memory.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Sleep, sleep};
+use tokio_rustls::server::TlsStream;
+
+use crate::telemetry::Metrics;
+
+pub(super) enum Wire {
+    Plain(TcpStream),
+    Encrypted(Box<TlsStream<TcpStream>>),
+}
+
+pub(super) struct Socket {
+    wire: Wire,
+    write_timeout: Duration,
+    /// Runs while the other side takes nothing.
+    late: Option<Pin<Box<Sleep>>>,
+    metrics: Metrics,
+    /// Its place among the connections of the listener, also after it became a WebSocket.
+    _place: OwnedSemaphorePermit,
+}
+
+impl Socket {
+    pub(super) fn new(wire: Wire, write_timeout: Duration, metrics: Metrics, place: OwnedSemaphorePermit) -> Self {
+        Self { wire, write_timeout, late: None, metrics, _place: place }
+    }
+
+    fn in_time<T>(&mut self, context: &mut Context<'_>, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if outcome.is_ready() {
+            self.late = None;
+            return outcome;
+        }
+        let late = self.late.get_or_insert_with(|| Box::pin(sleep(self.write_timeout)));
+        ready!(late.as_mut().poll(context));
+        self.metrics.connection_cut("unread");
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+/// Does the same with either kind of wire.
+macro_rules! wire {
+    ($socket:expr, $stream:ident => $act:expr) => {
+        match &mut $socket.wire {
+            Wire::Plain($stream) => {
+                let $stream = Pin::new($stream);
+                $act
+            }
+            Wire::Encrypted($stream) => {
+                let $stream = Pin::new($stream.as_mut());
+                $act
+            }
+        }
+    };
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        wire!(self, stream => stream.poll_read(context, buffer))
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let outcome = wire!(self, stream => stream.poll_write(context, bytes));
+        self.in_time(context, outcome)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let outcome = wire!(self, stream => stream.poll_flush(context));
+        self.in_time(context, outcome)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let outcome = wire!(self, stream => stream.poll_shutdown(context));
+        self.in_time(context, outcome)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let outcome = wire!(self, stream => stream.poll_write_vectored(context, pieces));
+        self.in_time(context, outcome)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.wire {
+            Wire::Plain(stream) => stream.is_write_vectored(),
+            Wire::Encrypted(stream) => stream.is_write_vectored(),
+        }
+    }
+}
