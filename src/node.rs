@@ -22,7 +22,7 @@ use crate::telemetry::{Metrics, otlp};
 /// How often a node tells the others that it lives.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// How long a start waits for the first look at models and nodes, so that the first request finds them.
-const SETTLE: Duration = Duration::from_millis(250);
+const SETTLE: Duration = Duration::from_secs(1);
 /// How long people who were asked to go to another node are waited for: they come there spread over two seconds.
 const MOVE_MAX: Duration = Duration::from_secs(3);
 /// How long tasks may take to notice that the node stops.
@@ -179,11 +179,11 @@ pub async fn start(config: Config, backends: Backends, listeners: Listeners, dra
         ready: ready.clone(),
         metrics,
     };
-    open_doors(listeners, probes, gateway.clone(), config.http);
     drain.spawn("registration", registration.run(drain.clone()));
-    // Whoever waits longer than this finds the node up, and unready.
+    // Who comes meanwhile waits at the door; whoever waits longer than this finds the node up, and unready.
     let mut settled = nodes.clone();
     let _ = tokio::time::timeout(SETTLE, settled.wait_for(|cluster| !cluster.nodes.is_empty())).await;
+    open_doors(listeners, probes, gateway.clone(), config.http);
     ready.set();
     Node { address, admin, certificate, drain, worker, gateway }
 }

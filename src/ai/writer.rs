@@ -12,7 +12,7 @@ use crate::model::{Message, Position, Time};
 
 /// Before a write whose outcome is unknown is repeated.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
-const RETRY_MAX: Duration = Duration::from_secs(1);
+const RETRY_MAX: Duration = Duration::from_millis(250);
 
 /// Why writing ended.
 #[derive(Debug, PartialEq, Eq)]

@@ -27,7 +27,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(4);
 /// Commands that may wait for the socket; more are refused at once.
 const COMMANDS_WAITING_MAX: usize = 8_192;
 const RECONNECT_FIRST_MS: u32 = 20;
-const RECONNECT_LAST_MS: u32 = 1_000;
+const RECONNECT_LAST_MS: u32 = 250;
 
 /// Cheap to clone; all clones share one connection (per server), on which commands are pipelined by themselves.
 #[derive(Clone, Debug)]
