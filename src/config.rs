@@ -12,6 +12,7 @@ mod read;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -233,6 +234,27 @@ pub struct GatewayConfig {
     /// True when operators have a listener of their own.
     pub admin_apart: bool,
     pub auth: AuthConfig,
+    pub limits: LimitsConfig,
+}
+
+/// What may be asked for over all gateways together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LimitsConfig {
+    /// By one user, from wherever.
+    pub user: AskerLimits,
+    /// From one address, by whomever.
+    pub address: AskerLimits,
+}
+
+/// Where there is none, there is no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AskerLimits {
+    /// Requests that change something, questions among them, in a minute.
+    pub requests_per_minute: Option<NonZeroU32>,
+    /// WebSockets and event streams at once.
+    pub connections: Option<NonZeroU32>,
+    /// Answers that have not ended.
+    pub running: Option<NonZeroU32>,
 }
 
 impl GatewayConfig {

@@ -5,19 +5,88 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::Result;
+use crate::model::GenerationId;
 
-/// Counters that all nodes share.
+/// Counters that all nodes share. They protect, and are not the truth of anything: what a restart of the store loses of them
+/// is lost, and whoever asks decides what [`super::Error::Unavailable`] means.
+///
+/// Names of buckets and rooms have at most [`NAME_BYTES_MAX`] bytes and no secret in them.
 #[async_trait]
 pub trait Limits: Send + Sync + std::fmt::Debug {
-    /// Takes one from the bucket of this name, if there is one: then `None`. Else nothing is taken, and it says how long
-    /// until there is one. Buckets that nobody knows are full. A bucket is forgotten once it is full again, and may be when
-    /// its node or store restarts.
-    ///
-    /// The name has at most [`BUCKET_NAME_BYTES_MAX`] bytes and no secret in it.
-    async fn take(&self, bucket: &str, rate: Rate) -> Result<Option<Duration>>;
+    /// Takes one from each of these buckets if there is one in all of them: then `None`. Else nothing is taken, and it says which
+    /// is empty, and how long until there is one. Buckets that nobody knows are full. A bucket is forgotten once it is full
+    /// again, and may be when its node or store restarts.
+    async fn take(&self, buckets: &[Bucket]) -> Result<Option<Refused>>;
+
+    /// Lets an answer begin: takes from the buckets as [`Limits::take`] does, and then brings the answer into all the rooms, or
+    /// into none, as [`Refused::Full`] says; what was taken stays taken. It stays there until [`Limits::end`], or until its
+    /// generation has ended in whichever way, and for [`ANSWER_EXPIRY`] at most. The same generation comes in only once. One that
+    /// is not submitted within seconds may count as ended.
+    async fn begin(&self, opening: &Opening) -> Result<Option<Refused>>;
+
+    /// The answer leaves its rooms. Where it isn't in any, nothing happens.
+    async fn end(&self, generation: &GenerationId) -> Result<()>;
+
+    /// This holder lives, for [`HOLDER_EXPIRY`] from now; with `gone` it doesn't, and nobody it let in counts any more. Answers
+    /// whether it was known to live: if not, whoever it let in has to come in again.
+    async fn alive(&self, holder: &str, gone: bool) -> Result<bool>;
+
+    /// For a holder that lives: lets each party into all of its rooms, or, where one is full then, tells which (its place in the list), one party after
+    /// the other. They are in until they leave, or their holder lives no more. A holder that can't tell whether they came in
+    /// ([`super::Error::Unavailable`]) is `gone`, and begins again under another name. One that counts on who came in to still be in
+    /// after [`ROOM_EXPIRY`] does so as well.
+    async fn enter(&self, holder: &str, parties: &[Party]) -> Result<Vec<Option<usize>>>;
+
+    /// So many of those whom this holder let into these rooms leave them.
+    async fn leave(&self, holder: &str, rooms: &[(String, u32)]) -> Result<()>;
 }
 
-pub const BUCKET_NAME_BYTES_MAX: usize = 200;
+pub const NAME_BYTES_MAX: usize = 200;
+
+/// An answer that nobody ended is not counted any longer than this.
+pub const ANSWER_EXPIRY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A holder that was silent for so long counts as dead, and its people as gone.
+pub const HOLDER_EXPIRY: Duration = Duration::from_secs(5);
+
+/// A room where nobody came or went for so long may be forgotten.
+pub const ROOM_EXPIRY: Duration = Duration::from_secs(2 * 60 * 60);
+
+/// Something that empties by use and fills by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bucket {
+    pub name: String,
+    pub rate: Rate,
+}
+
+/// Something that holds so many at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Room {
+    pub name: String,
+    pub most: u32,
+}
+
+/// An answer that is to begin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opening {
+    pub generation: GenerationId,
+    pub buckets: Vec<Bucket>,
+    pub rooms: Vec<Room>,
+}
+
+/// So many who come in together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Party {
+    pub people: u32,
+    pub rooms: Vec<Room>,
+}
+
+/// Why not. The numbers are places in the lists that were asked with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    Empty { bucket: usize, wait: Duration },
+    Full { room: usize },
+}
 
 /// How a bucket fills.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +98,12 @@ pub struct Rate {
 }
 
 impl Rate {
+    /// So many in a minute, at once or one after the other.
+    #[must_use]
+    pub fn per_minute(count: u32) -> Self {
+        Self { burst: count.max(1), every: Duration::from_mins(1) / count.max(1) }
+    }
+
     /// When the bucket is full again (milliseconds), if one is taken at `now` from one that is full at `full_at`; else how
     /// long until one can be taken.
     ///

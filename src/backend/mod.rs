@@ -236,7 +236,8 @@ pub struct Cluster {
 pub trait Generations: Send + Sync + std::fmt::Debug {
     /// Stores the question and the empty answer, opens its log and queues it: all, or nothing visible. The same
     /// `(user, request)` always answers what the first one did, with `repeated` set, however its other fields differ.
-    /// `NotFound` when the conversation or the parent isn't there or isn't this user's.
+    /// `NotFound` when the conversation or the parent isn't there or isn't this user's, and for a request that is new where
+    /// [`Submission::only_repeat`] is set.
     async fn submit(&self, submission: &Submission) -> Result<Submitted>;
 
     /// The oldest generation of these models whose lease is free becomes this worker's. Its log stands still from then
@@ -312,6 +313,9 @@ pub struct Submission {
     pub model: String,
     pub options: Options,
     pub at: Time,
+    /// Nothing new is stored: whoever may not ask again is still told what it asked before.
+    #[serde(skip)]
+    pub only_repeat: bool,
 }
 
 pub const REQUEST_ID_BYTES_MAX: usize = 128;

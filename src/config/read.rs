@@ -2,6 +2,7 @@
 //! must fit together. The names of the keys stand here and in `config/chatnode.toml`, nowhere else.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use super::auth::{self, AuthConfig};
@@ -10,8 +11,8 @@ use super::http;
 use super::layers::{Layers, Section, nearest, quote};
 use super::models;
 use super::{
-    AiConfig, Config, ConfigError, DataDir, Deployment, GatewayConfig, HttpConfig, LogConfig, RetryConfig, Roles, Secret,
-    TracesConfig,
+    AiConfig, AskerLimits, Config, ConfigError, DataDir, Deployment, GatewayConfig, HttpConfig, LimitsConfig, LogConfig,
+    RetryConfig, Roles, Secret, TracesConfig,
 };
 
 pub(super) const SECOND_MS: u64 = 1_000;
@@ -20,6 +21,7 @@ pub(super) const HOUR_MS: u64 = 60 * MINUTE_MS;
 pub(super) const DAY_MS: u64 = 24 * HOUR_MS;
 const KIB: u64 = 1024;
 const GIB: u64 = KIB * KIB * KIB;
+const MILLION: u64 = 1_000_000;
 
 /// Node ids and prefixes become parts of keys and subjects.
 const NAME_BYTES_MAX: usize = 100;
@@ -42,7 +44,7 @@ pub(super) fn config(layers: &mut Layers, env: &Environment, host: &str) -> Resu
         deployment: deployment(layers)?,
         log: log(&layers.section("log"))?,
         traces: traces(&layers.section("traces"))?,
-        gateway: gateway(&layers.section("gateway"), auth::auth(&layers.section("auth"))?, &http)?,
+        gateway: gateway(layers, auth::auth(&layers.section("auth"))?, &http)?,
         http,
         ai: ai(layers, env)?,
     };
@@ -186,7 +188,8 @@ fn traces(section: &Section<'_>) -> Result<Option<TracesConfig>, ConfigError> {
     Ok(Some(TracesConfig { url: url.into(), authorization: authorization.map(Secret::new), share }))
 }
 
-fn gateway(section: &Section<'_>, auth: AuthConfig, http: &HttpConfig) -> Result<GatewayConfig, ConfigError> {
+fn gateway(layers: &Layers, auth: AuthConfig, http: &HttpConfig) -> Result<GatewayConfig, ConfigError> {
+    let (section, limits) = (&layers.section("gateway"), layers.section("limits"));
     let config = GatewayConfig {
         heartbeat: section.ms("heartbeat_ms", 100..=60 * SECOND_MS)?,
         ping: section.ms("ping_ms", 100..=HOUR_MS)?,
@@ -204,12 +207,22 @@ fn gateway(section: &Section<'_>, auth: AuthConfig, http: &HttpConfig) -> Result
         tls: http.tls.is_some(),
         admin_apart: http.admin_listen.is_some(),
         auth,
+        limits: LimitsConfig { user: asker_limits(&limits.section("user"))?, address: asker_limits(&limits.section("address"))? },
     };
     if let Some(origin) = config.allowed_origins.iter().find(|origin| !auth::is_origin(origin)) {
         let problem = format_args!("must hold origins like \"https://chat.example.org\", without a path, not {}", quote(origin));
         return Err(section.error("allowed_origins", problem));
     }
     Ok(config)
+}
+
+fn asker_limits(section: &Section<'_>) -> Result<AskerLimits, ConfigError> {
+    let most = |key| Ok(NonZeroU32::new(section.count(key, 0..=MILLION)?));
+    Ok(AskerLimits {
+        requests_per_minute: most("requests_per_minute_max")?,
+        connections: most("connections_max")?,
+        running: most("running_max")?,
+    })
 }
 
 fn ai(layers: &Layers, env: &Environment) -> Result<AiConfig, ConfigError> {

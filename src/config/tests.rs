@@ -74,6 +74,29 @@ fn the_default_file_gives_every_documented_number() {
 }
 
 #[test]
+fn limits_are_numbers_and_nothing_is_none() {
+    let most = |limits: AskerLimits| {
+        [limits.requests_per_minute, limits.connections, limits.running].map(|most| most.map_or(0, NonZeroU32::get))
+    };
+    let limits = config(&[], &[]).gateway.limits;
+    assert_eq!((most(limits.user), most(limits.address)), ([300, 200, 50], [6_000, 5_000, 1_000]));
+    let file = Toml::new("[limits.user]\nrequests_per_minute_max = 0\nrunning_max = 7\n[limits.address]\nconnections_max = 0\n");
+    let limits = file.config().gateway.limits;
+    assert_eq!((most(limits.user), most(limits.address)), ([0, 200, 7], [6_000, 0, 1_000]));
+    let said = |text: &str| Toml::new(text).error();
+    assert!(
+        said("[limits.user]\nrunning_max = -1").contains("limits.user.running_max must be a whole number from 0 to 1000000, not")
+    );
+    assert!(
+        said("[limits.user]\nrunning = 1")
+            .contains("there is no key limits.user.running, the nearest is limits.user.running_max")
+    );
+    assert!(said("[limits]\nconnections_max = 1").contains("there is no key limits.connections_max"));
+    let dump = dump(&[], &[]);
+    assert!(dump.contains("[limits.user]\nrequests_per_minute_max = 300\nconnections_max = 200\n"), "{dump}");
+}
+
+#[test]
 fn flags_win_over_the_environment_and_that_over_the_file() {
     let file = Toml::new("[node]\nlisten = '127.0.0.1:1'\nid = 'file'\nrole = 'ai'\n");
     let env = [("CHATNODE_CONFIG", file.1.as_str()), ("CHATNODE_LISTEN", "127.0.0.1:2"), ("CHATNODE_NODE_ID", "env")];

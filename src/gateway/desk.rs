@@ -6,6 +6,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use unicode_segmentation::UnicodeSegmentation;
 
+use super::allowance::{Allowance, Asker};
 use super::error::Refusal;
 use crate::backend::{
     Backends, Cancel, Cluster, Error, Hint, Parent, Progress, Question, REQUEST_ID_BYTES_MAX, Subject, Submission, Submitted,
@@ -24,6 +25,7 @@ const TITLE_CHARACTERS_MAX: usize = 60;
 #[derive(Clone, Debug)]
 pub struct Desk {
     backends: Backends,
+    allowance: Allowance,
     drain: Drain,
     cluster: watch::Receiver<Arc<Cluster>>,
     metrics: Metrics,
@@ -45,12 +47,13 @@ impl Desk {
     #[must_use]
     pub fn new(
         backends: Backends,
+        allowance: Allowance,
         drain: Drain,
         cluster: watch::Receiver<Arc<Cluster>>,
         metrics: Metrics,
         prompt_bytes_max: usize,
     ) -> Self {
-        Self { backends, drain, cluster, metrics, prompt_bytes_max }
+        Self { backends, allowance, drain, cluster, metrics, prompt_bytes_max }
     }
 
     /// The models that workers offer now.
@@ -63,7 +66,8 @@ impl Desk {
     ///
     /// # Errors
     /// What is wrong with it, or why it can't be stored now; then nothing was.
-    pub async fn send(&self, user: &UserId, asked: Asked) -> Result<Submitted, Refusal> {
+    pub async fn send(&self, asker: &Asker, asked: Asked) -> Result<Submitted, Refusal> {
+        let user = &asker.user;
         check_request(&asked.request_id)?;
         self.check_text("content", &asked.content)?;
         if asked.content.trim().is_empty() {
@@ -83,7 +87,7 @@ impl Desk {
         };
         let question = Question { id: MessageId::generate(&conversation), content: asked.content };
         let submission = submission(user, asked.request_id, conversation, create, parent, Some(question), model, options);
-        self.submit(submission).await
+        self.submit(asker, submission).await
     }
 
     /// Queues one more answer to the question that this answer answered.
@@ -92,11 +96,12 @@ impl Desk {
     /// As [`Desk::send`].
     pub async fn regenerate(
         &self,
-        user: &UserId,
+        asker: &Asker,
         request_id: String,
         message: &str,
         model: Option<&str>,
     ) -> Result<Submitted, Refusal> {
+        let user = &asker.user;
         check_request(&request_id)?;
         let id = message_id(message)?;
         let conversation = id.conversation();
@@ -112,33 +117,48 @@ impl Desk {
         };
         let options = answer.options.unwrap_or_default();
         let submission = submission(user, request_id, conversation, None, Parent::Of(question), None, model, options);
-        self.submit(submission).await
+        self.submit(asker, submission).await
     }
 
     /// In a task of its own: what is stored is also told, even if the asker leaves between the two.
-    async fn submit(&self, submission: Submission) -> Result<Submitted, Refusal> {
+    async fn submit(&self, asker: &Asker, submission: Submission) -> Result<Submitted, Refusal> {
         let (reply, answer) = oneshot::channel();
-        let desk = self.clone();
+        let (desk, asker) = (self.clone(), asker.clone());
         self.drain.spawn("submit", async move {
-            let traces = desk.metrics.traces();
-            let mut sending = traces.send(&submission.generation, &submission.model);
-            let mut storing = traces.submit(&submission.generation);
-            let outcome = desk.backends.generations.submit(&submission).await;
-            match &outcome {
-                Ok(submitted) => sending.set("chatnode.repeated", submitted.repeated),
-                Err(error) => storing.failed(error.word()),
-            }
-            drop(storing);
-            if let Ok(submitted) = &outcome
-                && !submitted.repeated
-            {
-                desk.announce(&submission, submitted).await;
-            }
+            let outcome = Box::pin(desk.store(&asker, submission)).await;
             // An asker that left finds its question in the conversation.
             let _ = reply.send(outcome);
         });
         let stopping = || Error::Unavailable("the node is stopping".to_owned());
-        Ok(answer.await.map_err(|_| stopping())??)
+        answer.await.map_err(|_| stopping())?
+    }
+
+    async fn store(&self, asker: &Asker, mut submission: Submission) -> Result<Submitted, Refusal> {
+        let refused = self.allowance.answer(asker, &submission.generation).await.err();
+        // Who asks too much is still told what he asked before.
+        submission.only_repeat = refused.is_some();
+        let mut sending = self.metrics.traces().send(&submission.generation, &submission.model);
+        let outcome = self.stored(&submission).await;
+        match &outcome {
+            Ok(submitted) => sending.set("chatnode.repeated", submitted.repeated),
+            Err(error) => sending.failed(error.word()),
+        }
+        match &outcome {
+            Ok(submitted) if !submitted.repeated => self.announce(&submission, submitted).await,
+            // Perhaps it was stored: then its end is what counts, and else it lapses.
+            Err(Error::Unavailable(_)) => {}
+            _ if refused.is_some() => {}
+            _ => self.allowance.never_began(&submission.generation).await,
+        }
+        match (outcome, refused) {
+            (Err(_), Some(refusal)) => Err(refusal),
+            (outcome, _) => Ok(outcome?),
+        }
+    }
+
+    async fn stored(&self, submission: &Submission) -> Result<Submitted, Error> {
+        let _storing = self.metrics.traces().submit(&submission.generation);
+        self.backends.generations.submit(submission).await
     }
 
     /// Tells workers, the conversation's readers and the user's other tabs. What is lost here costs time only.
@@ -273,7 +293,9 @@ fn submission(
     let answer = MessageId::generate(&conversation);
     let generation = GenerationId::of(&answer);
     let at = Time::now();
-    Submission { user: user.clone(), request, conversation, create, parent, question, answer, generation, model, options, at }
+    let user = user.clone();
+    let only_repeat = false;
+    Submission { user, request, conversation, create, parent, question, answer, generation, model, options, at, only_repeat }
 }
 
 /// The beginning of the first line, cut between words where there are any.

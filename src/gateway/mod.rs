@@ -1,5 +1,6 @@
 //! The gateway role: browsers, REST, WebSocket and the UI. Knows the backend traits, never a worker.
 
+pub mod allowance;
 pub mod auth;
 pub mod desk;
 pub mod error;
@@ -9,6 +10,7 @@ pub mod limits;
 mod outbox;
 mod rest;
 pub mod resume;
+mod seats;
 mod socket;
 pub mod sse;
 mod topic;
@@ -32,9 +34,11 @@ use crate::backend::{Backends, Cluster};
 use crate::config::{AuthConfig, GatewayConfig};
 use crate::drain::Drain;
 use crate::telemetry::Metrics;
+use allowance::Allowance;
 use auth::Auth;
 use desk::Desk;
 use hub::Hub;
+use seats::Seats;
 
 pub(crate) const SOCKET_PATH: &str = "/ws/chat";
 
@@ -50,6 +54,8 @@ pub struct Gateway {
     pub(crate) drain: Drain,
     pub(crate) metrics: Metrics,
     pub(crate) auth: Auth,
+    allowance: Allowance,
+    seats: Seats,
     open: Arc<AtomicU32>,
 }
 
@@ -70,11 +76,21 @@ impl Gateway {
         drain: Drain,
         metrics: Metrics,
     ) -> Self {
-        let desk = Desk::new(backends.clone(), drain.clone(), cluster.clone(), metrics.clone(), config.prompt_bytes_max);
+        let allowance = Allowance::new(Arc::clone(&backends.limits), config.limits, metrics.clone());
+        let seats = Seats::new(node_id, Arc::clone(&backends.limits), config.limits, &drain);
+        let desk = Desk::new(
+            backends.clone(),
+            allowance.clone(),
+            drain.clone(),
+            cluster.clone(),
+            metrics.clone(),
+            config.prompt_bytes_max,
+        );
         let hub = Hub::new(backends.clone(), drain.clone(), metrics.clone(), config.linger);
         let config = Arc::new(config);
-        let auth = Auth::new(backends.clone(), Arc::clone(&config), &drain);
-        Self { node_id: node_id.into(), config, backends, cluster, desk, hub, drain, metrics, auth, open: Arc::default() }
+        let auth = Auth::new(backends.clone(), Arc::clone(&config), &drain, metrics.clone());
+        let (node_id, open) = (node_id.into(), Arc::default());
+        Self { node_id, config, backends, cluster, desk, hub, drain, metrics, auth, allowance, seats, open }
     }
 
     /// WebSocket connections that are open.

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::Gateway;
+use super::allowance::Asker;
 use super::auth::Caller;
 use super::auth::origin::{self, Origin};
 use super::auth::right::Right;
@@ -25,8 +26,9 @@ use super::frames;
 use super::hub::{Have, Reader};
 use super::limits::Bucket;
 use super::outbox::{self, Order, Outbox};
+use super::seats::Seat;
 use crate::backend::Submitted;
-use crate::model::{ConversationId, GenerationId, MessageId, Position, UserId};
+use crate::model::{ConversationId, GenerationId, MessageId, Position};
 use crate::protocol::{CLIENT_FRAMES, ClientFrame, ErrorCode, Known, PROTOCOL_VERSION, SUBPROTOCOL, ServerFrame, close};
 
 /// Bad frames before the connection is closed.
@@ -48,6 +50,7 @@ const ENVELOPE_BYTES_MAX: usize = 64 * 1024;
 pub(super) async fn upgrade(
     State(gateway): State<Gateway>,
     caller: Option<Extension<Caller>>,
+    asker: Option<Extension<Asker>>,
     headers: HeaderMap,
     socket: WebSocketUpgrade,
 ) -> Response {
@@ -57,7 +60,8 @@ pub(super) async fn upgrade(
             .retry_after(500)
             .into_response();
     }
-    let admitted = admit(&gateway, caller.map(|Extension(caller)| caller), &headers);
+    let known = caller.zip(asker).map(|(Extension(caller), Extension(asker))| (caller, asker));
+    let admitted = admit(&gateway, known, &headers);
     let locale = headers.get(ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok()).and_then(locale);
     let frame_bytes_max = gateway.config.prompt_bytes_max * ESCAPED_BYTES_MAX + ENVELOPE_BYTES_MAX;
     socket
@@ -68,8 +72,14 @@ pub(super) async fn upgrade(
         .max_frame_size(frame_bytes_max)
         .on_upgrade(async move |socket| {
             let drain = gateway.drain.clone();
-            match admitted {
-                Ok(caller) => drain.spawn("socket", serve(Arc::new(gateway), caller, locale, socket)),
+            let seated = match admitted {
+                Ok((caller, asker)) => seat(&gateway, &asker).await.map(|seat| (caller, asker, seat)),
+                Err(refused) => Err(refused),
+            };
+            match seated {
+                Ok((caller, asker, seat)) => {
+                    drain.spawn("socket", serve(Arc::new(gateway), caller, asker, seat, locale, socket));
+                }
                 Err((why, code, sentence)) => {
                     gateway.metrics.ws_rejected(why);
                     drain.spawn("refusal", outbox::refuse(socket, code, sentence));
@@ -78,19 +88,29 @@ pub(super) async fn upgrade(
         })
 }
 
+/// Why a socket is closed as soon as it is open: for operators, and for its client as code and sentence.
+type Refused = (&'static str, u16, &'static str);
+
+async fn seat(gateway: &Gateway, asker: &Asker) -> Result<Seat, Refused> {
+    gateway.seats.take(asker).await.map_err(|too_many| {
+        gateway.metrics.rate_limited(too_many.scope);
+        ("too_many", close::TOO_MANY, "too many connections; come back later")
+    })
+}
+
 /// The caller, or what the client is told instead: browsers say nothing about a failed upgrade, but hand on a close code.
-fn admit(gateway: &Gateway, caller: Option<Caller>, headers: &HeaderMap) -> Result<Caller, (&'static str, u16, &'static str)> {
+fn admit(gateway: &Gateway, known: Option<(Caller, Asker)>, headers: &HeaderMap) -> Result<(Caller, Asker), Refused> {
     let foreign = ("origin", close::POLICY, "this origin is not allowed");
     let origin = origin::of(headers, &gateway.config);
     if origin == Origin::Foreign {
         return Err(foreign);
     }
-    let caller = caller.ok_or(("unauthorized", close::UNAUTHORIZED, "log in first"))?;
+    let (caller, asker) = known.ok_or(("unauthorized", close::UNAUTHORIZED, "log in first"))?;
     // A browser always names the page. Where nobody logs in there is nothing to be stolen, and programs come without.
     if origin == Origin::Absent && caller.came_by_cookie() && !caller.is_anonymous() {
         return Err(foreign);
     }
-    Ok(caller)
+    Ok((caller, asker))
 }
 
 /// The first language that the browser prefers, if the UI speaks it.
@@ -104,6 +124,8 @@ fn locale(accepted: &str) -> Option<String> {
 fn serve(
     gateway: Arc<Gateway>,
     caller: Caller,
+    asker: Asker,
+    seat: Seat,
     locale: Option<String>,
     socket: WebSocket,
 ) -> impl Future<Output = ()> + std::marker::Send {
@@ -127,7 +149,7 @@ fn serve(
     let connection = Connection {
         limit: Bucket::new(gateway.config.frames_per_second_max, Instant::now()),
         gateway: Arc::clone(&gateway),
-        user,
+        asker,
         orders,
         reader,
         sending,
@@ -142,6 +164,7 @@ fn serve(
             code = said => code,
             () = heard => close::GOING_AWAY,
         };
+        drop(seat);
         gateway.open.fetch_sub(1, Ordering::Relaxed);
         gateway.metrics.ws_closed(code);
     }
@@ -149,7 +172,7 @@ fn serve(
 
 struct Connection {
     gateway: Arc<Gateway>,
-    user: UserId,
+    asker: Asker,
     orders: mpsc::Sender<Order>,
     reader: Arc<Reader>,
     /// Sends whose `accepted` is not queued yet: no new answer may be shown before it.
@@ -198,9 +221,6 @@ impl Connection {
     }
 
     async fn refuse(&self, refusal: Refusal, about: About) -> bool {
-        if refusal.code == ErrorCode::RateLimited {
-            self.gateway.metrics.rate_limited("connection");
-        }
         self.frame(refusal.frame(about)).await
     }
 
@@ -217,6 +237,7 @@ impl Connection {
     /// `false` when the connection is over.
     async fn text(&mut self, text: &str) -> bool {
         if let Err(wait) = self.limit.take(Instant::now()) {
+            self.gateway.metrics.rate_limited("connection");
             let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1);
             let refusal = Refusal::new(ErrorCode::RateLimited, "too many frames; slow down").retry_after(wait_ms);
             let answered = self.refuse(refusal, About { request_id: request_id_of(text), ..About::default() }).await;
@@ -255,17 +276,15 @@ impl Connection {
                 // With a parent it may be the parent that is missing.
                 let named = asked.conversation.clone().filter(|_| asked.parent.is_none());
                 let gateway = Arc::clone(&self.gateway);
-                let user = self.user.clone();
-                self.submit(request_id, named, async move { gateway.desk.send(&user, asked).await }).await
+                let asker = self.asker.clone();
+                self.submit(request_id, named, async move { gateway.desk.send(&asker, asked).await }).await
             }
             ClientFrame::Regenerate { request_id, message, model } => {
                 let gateway = Arc::clone(&self.gateway);
-                let (user, request) = (self.user.clone(), request_id.clone());
-                self.submit(
-                    request_id,
-                    None,
-                    async move { gateway.desk.regenerate(&user, request, &message, model.as_deref()).await },
-                )
+                let (asker, request) = (self.asker.clone(), request_id.clone());
+                self.submit(request_id, None, async move {
+                    gateway.desk.regenerate(&asker, request, &message, model.as_deref()).await
+                })
                 .await
             }
             ClientFrame::Subscribe { conversation, known } => self.subscribe(conversation, known).await,
@@ -276,7 +295,7 @@ impl Connection {
                 }
                 Err(_) => true,
             },
-            ClientFrame::Cancel { generation } => match self.gateway.desk.cancel(&self.user, &generation).await {
+            ClientFrame::Cancel { generation } => match self.gateway.desk.cancel(&self.asker.user, &generation).await {
                 Ok(generation) => self.frame(ServerFrame::CancelAccepted { generation }).await,
                 Err(refusal) => self.refuse(refusal, About { generation: Some(generation), ..About::default() }).await,
             },
@@ -328,7 +347,7 @@ impl Connection {
             offset: Some(0),
         });
         let known: Vec<Have> = have.collect();
-        match self.gateway.hub.attach(&self.user, &conversation, &self.reader, &known).await {
+        match self.gateway.hub.attach(&self.asker.user, &conversation, &self.reader, &known).await {
             Ok(mut subscription) => {
                 subscription.caught_up();
                 self.asked(submitted, asked);
@@ -360,7 +379,7 @@ impl Connection {
             );
             return self.refuse(Refusal::new(ErrorCode::Overloaded, message), about()).await;
         }
-        match self.gateway.hub.attach(&self.user, &id, &self.reader, &haves(&id, known)).await {
+        match self.gateway.hub.attach(&self.asker.user, &id, &self.reader, &haves(&id, known)).await {
             Ok(subscription) => {
                 self.followed.insert(id);
                 self.order(Order::Subscribe(Box::new(subscription))).await

@@ -13,16 +13,20 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Gateway;
+use super::allowance::Asker;
 use super::auth::Caller;
 use super::auth::right::Right;
 use super::error::Refusal;
 use super::frames;
 use super::hub::{Have, Reader, Subscription};
+use super::seats::Seat;
 use crate::model::{GenerationId, Position};
-use crate::protocol::ServerFrame;
+use crate::protocol::{ErrorCode, ServerFrame};
 
 /// Comments on an idle stream, so that proxies keep it open.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// When whoever has too many connections may try again.
+const SEAT_RETRY_MS: u64 = 5_000;
 
 struct Feed {
     subscription: Subscription,
@@ -30,20 +34,26 @@ struct Feed {
     first: VecDeque<Utf8Bytes>,
     stopped: CancellationToken,
     right: Right,
+    _seat: Seat,
 }
 
 /// The events of one answer behind `after`, with `first` before them. `asked` is when its question came, if it just did.
 ///
 /// # Errors
-/// `not_found` when it isn't this user's.
+/// `not_found` when it isn't this user's, `rate_limited` when too many connections are open.
 pub async fn answer(
     gateway: &Gateway,
     caller: &Caller,
+    asker: &Asker,
     generation: GenerationId,
     after: Option<Position>,
     first: Option<ServerFrame>,
     asked: Option<Instant>,
 ) -> Result<Response, Refusal> {
+    let seat = gateway.seats.take(asker).await.map_err(|too_many| {
+        gateway.metrics.rate_limited(too_many.scope);
+        Refusal::new(ErrorCode::RateLimited, "too many connections").retry_after(SEAT_RETRY_MS)
+    })?;
     let reader = Reader::new(gateway.config.outbox_bytes_max, gateway.metrics.clone());
     let position = after.unwrap_or(Position::START);
     let have = Have { generation: generation.clone(), position, offset: None };
@@ -57,7 +67,7 @@ pub async fn answer(
     }
     let first = first.iter().map(frames::encode).collect();
     let right = Right::of(&gateway.auth, caller);
-    let feed = Feed { subscription, reader, first, stopped: gateway.drain.stopped().clone(), right };
+    let feed = Feed { subscription, reader, first, stopped: gateway.drain.stopped().clone(), right, _seat: seat };
     let events = stream::unfold(feed, async move |mut feed| {
         let event = next(&mut feed).await?;
         Some((Ok::<_, Infallible>(event), feed))

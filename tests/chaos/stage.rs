@@ -80,7 +80,8 @@ impl Plan {
     fn args(&self, dir: &Path, role: &str, name: &str, port: u16, links: &[String; 2]) -> Vec<String> {
         let config = dir.join("chatnode.toml");
         let text = format!(
-            "[node]\ndrain_ms = {}\n[ai]\ncapacity = 200\nlease_ms = {}\nrenewal_ms = {}\n\
+            "[node]\ndrain_ms = {}\n[limits.user]\nconnections_max = 100_000\n[limits.address]\nconnections_max = 100_000\n\
+             [ai]\ncapacity = 200\nlease_ms = {}\nrenewal_ms = {}\n\
              [[models]]\nid = \"demo\"\nprovider = \"demo\"\n",
             self.drain.as_millis(),
             self.lease.as_millis(),

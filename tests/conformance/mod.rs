@@ -88,7 +88,10 @@ macro_rules! every_case {
                 changes_are_told changes_at_once
             }
             limits {
-                a_burst_then_the_rate buckets_are_apart one_bucket_for_all_at_once
+                a_burst_then_the_rate buckets_are_apart one_bucket_for_all_at_once all_buckets_or_none
+                answers_leave_their_rooms_when_they_end one_room_for_all_at_once a_refused_answer_was_a_request
+                answers_that_never_were_lapse only_a_repeat_is_answered
+                people_of_all_holders_count people_of_the_dead_do_not_count people_at_once
             }
         }
     };

@@ -49,6 +49,7 @@ pub(crate) fn following(user: &UserId, conversation: &ConversationId, content: &
         model: MODEL.into(),
         options: Options::default(),
         at: Time::now(),
+        only_repeat: false,
     }
 }
 

@@ -19,6 +19,7 @@ mod events;
 mod examples;
 mod exposed;
 mod golden;
+mod limits;
 mod login;
 mod metrics;
 mod others;

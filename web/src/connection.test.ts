@@ -1,7 +1,9 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import {
   BACKOFF_AWAITED_MS,
+  BACKOFF_FIRST_MS,
   BACKOFF_MAX_MS,
+  BACKOFF_TOO_MANY_MS,
   type Connection,
   connect,
   type Link,
@@ -210,6 +212,27 @@ describe("coming back", () => {
     expect(wires.length).toBe(1);
     vi.advanceTimersByTime(200);
     expect(wires.length).toBe(2);
+  });
+
+  test("where there are too many connections it comes back, later and later, and says why it waits", () => {
+    start();
+    for (let n = 0; n < 8; n += 1) {
+      const opened = wires.length;
+      last().die(4429);
+      const link = links.at(-1);
+      expect(link).toMatchObject({ phase: "waiting", tooMany: true });
+      const ceiling = Math.min(BACKOFF_TOO_MANY_MS, 2_000 * 2 ** n);
+      vi.advanceTimersByTime(ceiling * 0.998);
+      expect(wires.length).toBe(opened);
+      vi.advanceTimersByTime(ceiling * 0.002);
+      expect(wires.length).toBe(opened + 1);
+    }
+    last().welcome();
+    last().die(1006);
+    expect(links.at(-1)).toMatchObject({ phase: "waiting", tooMany: false });
+    vi.advanceTimersByTime(BACKOFF_FIRST_MS);
+    last().welcome();
+    expect(phase()).toBe("online");
   });
 
   test("a socket that opens and says nothing is given up", () => {

@@ -12,7 +12,13 @@ export type Link =
       readonly offline: boolean;
     }
   | { readonly phase: "online"; readonly node: string; readonly since: number }
-  | { readonly phase: "waiting"; readonly retryAt: number; readonly offline: boolean };
+  | {
+      readonly phase: "waiting";
+      readonly retryAt: number;
+      readonly offline: boolean;
+      /** The server has enough connections of this person, or of this place. */
+      readonly tooMany: boolean;
+    };
 
 export interface ConnectionOptions {
   /** Opens a new socket. */
@@ -43,6 +49,8 @@ export interface Connection {
 
 export const BACKOFF_FIRST_MS = 250;
 export const BACKOFF_MAX_MS = 5_000;
+/** Another tab has to be closed first, which takes longer than a server takes to come back. */
+export const BACKOFF_TOO_MANY_MS = 30_000;
 /** Somebody is waiting for the rest of an answer: it has to flow within a second of the server being back. */
 export const BACKOFF_AWAITED_MS = 750;
 export const STALL_MS = 10_000;
@@ -54,7 +62,8 @@ const TICK_MS = 1_000;
 /** A tick this late means that the machine slept. */
 const SLEPT_MS = 6_000;
 /** After these closes the server asked for air: start from a longer delay. */
-const BUSY_CLOSES = new Set([1013, 4429]);
+const TOO_MANY_CLOSE = 4429;
+const BUSY_CLOSES = new Set([1013, TOO_MANY_CLOSE]);
 const UNAUTHORIZED_CLOSE = 4401;
 
 export function connect(options: ConnectionOptions): Connection {
@@ -68,6 +77,7 @@ export function connect(options: ConnectionOptions): Connection {
   let stopped = false;
   let attempt = 0;
   let crowded = false;
+  let tooMany = false;
   let probed = false;
   /** Which of the tries counts; what an earlier one finds out is of no interest. */
   let round = 0;
@@ -105,6 +115,7 @@ export function connect(options: ConnectionOptions): Connection {
         crowded = true;
         attempt = Math.max(attempt, 3);
       }
+      tooMany = event.code === TOO_MANY_CLOSE;
       // It answers, but not to this: no reason to hurry.
       if (probed && !online) crowded = true;
       lose();
@@ -155,11 +166,12 @@ export function connect(options: ConnectionOptions): Connection {
   function retry(): void {
     if (stopped) return;
     round += 1;
-    const most = awaited() ? BACKOFF_AWAITED_MS : BACKOFF_MAX_MS;
+    const patient = tooMany ? BACKOFF_TOO_MANY_MS : BACKOFF_MAX_MS;
+    const most = awaited() ? BACKOFF_AWAITED_MS : patient;
     const ceiling = Math.min(most, BACKOFF_FIRST_MS * 2 ** attempt);
     attempt = Math.min(attempt + 1, 16);
     const delay = random() * ceiling;
-    options.onLink({ phase: "waiting", retryAt: now() + delay, offline: !networkUp() });
+    options.onLink({ phase: "waiting", retryAt: now() + delay, offline: !networkUp(), tooMany });
     clearTimeout(timer);
     timer = setTimeout(again, delay);
   }

@@ -10,6 +10,7 @@ use super::keys;
 use super::record;
 use super::steps::{Answer, Step};
 use super::store::described;
+use crate::backend::limits::Limits;
 use crate::backend::{Cancel, Claim, Error, Generations, Lease, LogPage, Phase, Renewed, Result, Submission, Submitted};
 use crate::log::{Entry, Outcome};
 use crate::model::{GenerationId, Message, Position, Status, Time};
@@ -141,8 +142,9 @@ impl Redis {
         self.link.run(step, keys, args).await
     }
 
-    /// After an end: out of the queue, and up in the user's list. What is left in a queue is dropped when it comes up, and a place in
-    /// the list is mended when it is looked at, so an error changes nothing.
+    /// After an end: out of the queue and of the rooms that it was counted in, and up in the user's list. What is left in a queue is
+    /// dropped when it comes up, what is left in a room when that is full, and a place in the list is mended when it is looked at,
+    /// so an error changes nothing.
     async fn clear_up(&self, answer: &mut Answer, generation: &GenerationId) {
         let model = answer.word();
         let id = generation.conversation();
@@ -155,8 +157,9 @@ impl Redis {
                 None => Ok(()),
             }
         };
-        if let Err(error) = tokio::try_join!(self.drop_work(&model, keys::work_member(generation)), listed) {
-            tracing::debug!(%error, %generation, "queue and list were not told of an end");
+        let queued = self.drop_work(&model, keys::work_member(generation));
+        if let Err(error) = tokio::try_join!(queued, listed, self.end(generation)) {
+            tracing::debug!(%error, %generation, "queue, list and limits were not told of an end");
         }
     }
 

@@ -70,6 +70,14 @@ pub(super) enum Key<'a> {
     AccessChanges,
     /// String: the millisecond when the bucket of this name is full again.
     Bucket(&'a str),
+    /// String: the rooms that the answer is in.
+    Counted(&'a GenerationId),
+    /// Sorted set: answers that are in the room of this name, by the millisecond they came in.
+    Room(&'a str),
+    /// Hash: holder → how many it let into the room of this name.
+    Crowd(&'a str),
+    /// Sorted set: holders by the millisecond until which they count as alive.
+    Holders,
 }
 
 impl Keys {
@@ -107,7 +115,12 @@ impl Keys {
             Key::AccountNames => format!("{p}:{{accounts}}:names"),
             Key::Passes(u) => format!("{p}:{{accounts}}:passes:{}", short_user(u)),
             Key::AccessChanges => format!("{p}:{{accounts}}:changes"),
-            Key::Bucket(name) => format!("{p}:bucket:{}", model_token(name)),
+            // One slot for all that is counted: a question is counted for its user and for its address in one step, or for neither.
+            Key::Bucket(name) => format!("{p}:{{limits}}:bucket:{}", model_token(name)),
+            Key::Counted(g) => format!("{p}:{{limits}}:answer:{}", work_member(g)),
+            Key::Room(name) => format!("{p}:{{limits}}:room:{}", model_token(name)),
+            Key::Crowd(name) => format!("{p}:{{limits}}:crowd:{}", model_token(name)),
+            Key::Holders => format!("{p}:{{limits}}:holders"),
         }
     }
 
@@ -240,7 +253,14 @@ mod tests {
             Key::Passes(&user),
             Key::AccessChanges,
             Key::Bucket("{b}"),
+            Key::Counted(&g),
+            Key::Room("{b}"),
+            Key::Crowd("{b}"),
+            Key::Holders,
         ];
+        for key in [Key::Counted(&g), Key::Room("{b}"), Key::Crowd("{b}"), Key::Holders] {
+            assert_eq!(tag(&keys.key(&key)), tag(&keys.key(&Key::Bucket("{b}"))));
+        }
         let all: std::collections::BTreeSet<_> = of_conversation.iter().chain(&others).map(|key| keys.key(key)).collect();
         assert_eq!(all.len(), of_conversation.len() + others.len());
         assert_eq!(keys.key(&Key::Log(&g)), keys.log_stem(&c) + short_generation(&g));

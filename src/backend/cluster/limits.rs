@@ -1,22 +1,141 @@
-//! `Limits` on Redis: one key for each bucket that isn't full, by the server's clock, so that all nodes count as one.
+//! `Limits` on Redis, by the server's clock, so that all nodes count as one. Everything is in one slot: a key for each bucket that
+//! isn't full, a set of the answers in each room, and for each room of people how many each holder let in.
+//!
+//! An answer leaves its rooms after its end has been written. Who dies between the two leaves it behind, and so does who dies before
+//! he stored what he had counted. So where a room is full, those who have been there for a while are looked at.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
+use fred::interfaces::{HashesInterface, SortedSetsInterface};
 use fred::types::Value;
 
 use super::Redis;
-use super::keys::Key;
-use crate::backend::limits::{Limits, Rate};
+use super::keys::{self, Key};
+use super::steps::Answer;
+use crate::backend::limits::{ANSWER_EXPIRY, Bucket, HOLDER_EXPIRY, Limits, Opening, Party, ROOM_EXPIRY, Refused, Room};
 use crate::backend::{Error, Result};
+use crate::model::{GenerationId, Time};
+
+/// How long an answer may be in a room before it is stored.
+const UNSTORED_MS: u64 = 5_000;
+/// Answers of a full room that are looked at, the oldest first.
+const LOOKS_MAX: i64 = 32;
 
 #[async_trait]
 impl Limits for Redis {
-    async fn take(&self, bucket: &str, rate: Rate) -> Result<Option<Duration>> {
-        let keys = vec![self.link.keys.key(&Key::Bucket(bucket))];
-        let args: Vec<Value> = vec![rate.every_ms().to_string().into(), rate.burst.max(1).to_string().into()];
-        let mut answer = self.link.run(&self.link.steps.bucket, keys, args).await?;
-        let wait: u64 = answer.number().ok_or_else(|| Error::Corrupt("what a bucket answered".to_owned()))?;
-        Ok(Some(Duration::from_millis(wait)).filter(|wait| !wait.is_zero()))
+    async fn take(&self, buckets: &[Bucket]) -> Result<Option<Refused>> {
+        let keys = buckets.iter().map(|bucket| self.link.keys.key(&Key::Bucket(&bucket.name))).collect();
+        refused(self.link.run(&self.link.steps.bucket, keys, rates(buckets).collect()).await?)
     }
+
+    async fn begin(&self, opening: &Opening) -> Result<Option<Refused>> {
+        let refused = self.begin_once(opening, &opening.buckets).await?;
+        match refused {
+            Some(Refused::Full { room }) if self.look_around(&opening.rooms[room]).await? > 0 => {
+                // The buckets have given already.
+                self.begin_once(opening, &[]).await
+            }
+            refused => Ok(refused),
+        }
+    }
+
+    async fn end(&self, generation: &GenerationId) -> Result<()> {
+        let key = self.link.keys.key(&Key::Counted(generation));
+        self.link.run(&self.link.steps.end, vec![key], vec![keys::work_member(generation).into()]).await.map(|_| ())
+    }
+
+    async fn alive(&self, holder: &str, gone: bool) -> Result<bool> {
+        let args: Vec<Value> = vec![holder.into(), ms(HOLDER_EXPIRY).into(), if gone { "1" } else { "0" }.into()];
+        let mut answer = self.link.run(&self.link.steps.alive, vec![self.link.keys.key(&Key::Holders)], args).await?;
+        Ok(answer.word() == "1")
+    }
+
+    async fn enter(&self, holder: &str, parties: &[Party]) -> Result<Vec<Option<usize>>> {
+        let mut keys = vec![self.link.keys.key(&Key::Holders)];
+        let mut args: Vec<Value> = vec![holder.into(), ms(ROOM_EXPIRY).into()];
+        for party in parties {
+            args.push(party.people.to_string().into());
+            args.push(party.rooms.len().to_string().into());
+            for room in &party.rooms {
+                let key = self.link.keys.key(&Key::Crowd(&room.name));
+                // The first key is that of the holders.
+                let place = keys.iter().skip(1).position(|known| *known == key).unwrap_or_else(|| {
+                    keys.push(key);
+                    keys.len() - 2
+                });
+                args.push(place.to_string().into());
+                args.push(room.most.to_string().into());
+            }
+        }
+        let answers = self.link.run(&self.link.steps.enter, keys, args).await?.texts();
+        if answers.len() != parties.len() {
+            return Err(unreadable());
+        }
+        Ok(answers.into_iter().map(|full| full.and_then(|full| full.parse().ok())).collect())
+    }
+
+    async fn leave(&self, holder: &str, rooms: &[(String, u32)]) -> Result<()> {
+        let keys = rooms.iter().map(|(room, _)| self.link.keys.key(&Key::Crowd(room))).collect();
+        let mut args: Vec<Value> = vec![holder.into(), ms(ROOM_EXPIRY).into()];
+        args.extend(rooms.iter().map(|(_, people)| Value::from(people.to_string())));
+        self.link.run(&self.link.steps.leave, keys, args).await.map(|_| ())
+    }
+}
+
+impl Redis {
+    async fn begin_once(&self, opening: &Opening, buckets: &[Bucket]) -> Result<Option<Refused>> {
+        let mut keys = vec![self.link.keys.key(&Key::Counted(&opening.generation))];
+        keys.extend(buckets.iter().map(|bucket| self.link.keys.key(&Key::Bucket(&bucket.name))));
+        keys.extend(opening.rooms.iter().map(|room| self.link.keys.key(&Key::Room(&room.name))));
+        let mut args: Vec<Value> =
+            vec![keys::work_member(&opening.generation).into(), buckets.len().to_string().into(), ms(ANSWER_EXPIRY).into()];
+        args.extend(rates(buckets));
+        args.extend(opening.rooms.iter().map(|room| Value::from(room.most.to_string())));
+        refused(self.link.run(&self.link.steps.begin, keys, args).await?)
+    }
+
+    /// Lets those answers out of a room that ended, or never were; tells how many.
+    async fn look_around(&self, room: &Room) -> Result<usize> {
+        let (redis, key) = (self.link.redis()?, self.link.keys.key(&Key::Room(&room.name)));
+        let until = Time::now().0.saturating_sub(UNSTORED_MS) as f64;
+        let inside = redis.zrangebyscore(key, f64::NEG_INFINITY, until, false, Some((0, LOOKS_MAX))).await;
+        let inside: Vec<String> = inside.map_err(|error| self.link.fail(&error))?;
+        let looks = inside.iter().filter_map(|member| keys::from_work_member(member)).map(|generation| async move {
+            let stage = redis.hget(self.link.keys.key(&Key::State(&generation)), "s").await;
+            let stage: Option<String> = stage.map_err(|error| self.link.fail(&error))?;
+            let is_over = stage.is_none_or(|stage| stage == "f");
+            if is_over {
+                self.end(&generation).await?;
+            }
+            Ok::<_, Error>(usize::from(is_over))
+        });
+        Ok(futures_util::future::try_join_all(looks).await?.into_iter().sum())
+    }
+}
+
+fn rates(buckets: &[Bucket]) -> impl Iterator<Item = Value> + '_ {
+    let numbers = |bucket: &Bucket| [bucket.rate.every_ms().to_string(), bucket.rate.burst.max(1).to_string()];
+    buckets.iter().flat_map(numbers).map(Value::from)
+}
+
+fn refused(mut answer: Answer) -> Result<Option<Refused>> {
+    match answer.word().as_str() {
+        "OK" => Ok(None),
+        "EMPTY" => {
+            let (bucket, wait) = (answer.number(), answer.number());
+            let (bucket, wait) = bucket.zip(wait).ok_or_else(unreadable)?;
+            Ok(Some(Refused::Empty { bucket, wait: Duration::from_millis(wait) }))
+        }
+        "FULL" => Ok(Some(Refused::Full { room: answer.number().ok_or_else(unreadable)? })),
+        _ => Err(unreadable()),
+    }
+}
+
+fn ms(duration: Duration) -> String {
+    duration.as_millis().to_string()
+}
+
+fn unreadable() -> Error {
+    Error::Corrupt("what a limit answered".to_owned())
 }

@@ -40,6 +40,10 @@ impl Redis {
             if held != said {
                 self.forget(&submission.conversation, &intent).await;
             }
+            if held.is_empty() {
+                // Its record may be older than records are kept; its conversation knows it for ever.
+                return Box::pin(self.known(submission, submission.conversation.clone())).await;
+            }
             if let Some(done) = held.strip_prefix(DONE) {
                 let conversation = keys::long_conversation(done).ok_or_else(|| unreadable(submission))?;
                 return Box::pin(self.known(submission, conversation)).await;
@@ -101,10 +105,11 @@ impl Redis {
         Ok(())
     }
 
-    /// Answers the record that holds.
+    /// Answers the record that holds; an empty one where nothing does, and nothing new may be.
     async fn remember(&self, submission: &Submission, said: &str) -> Result<String> {
         let key = self.link.keys.key(&Key::Request(&submission.user, &submission.request));
-        let args: Vec<Value> = vec![said.into(), REQUEST_KEPT.as_millis().to_string().into()];
+        let old = if submission.only_repeat { "1" } else { "0" };
+        let args: Vec<Value> = vec![said.into(), REQUEST_KEPT.as_millis().to_string().into(), old.into()];
         let mut answer = self.link.run(&self.link.steps.remember, vec![key], args).await?;
         let _first = answer.word();
         answer.text().ok_or_else(|| unreadable(submission))

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::database::Database;
 use super::record::{self, signed, status_code, status_of, unsigned};
-use super::{entries, store, submit, tree};
+use super::{entries, limits, store, submit, tree};
 use crate::backend::{Cancel, Claim, Error, Generations, Lease, LogPage, Renewed, Result, Submission, Submitted};
 use crate::log::{Entry, Outcome};
 use crate::model::{GenerationId, Message, Position, Status, Time};
@@ -166,6 +166,8 @@ pub(super) fn end(db: &Connection, state: &State, position: Position, outcome: &
         signed(position.seq)
     ])?;
     db.prepare_cached("UPDATE messages SET status = ?2 WHERE n = ?1")?.execute([state.message, status_code(outcome.status)])?;
+    let id: String = db.prepare_cached("SELECT id FROM generations WHERE n = ?1")?.query_row([state.n], |row| row.get(0))?;
+    limits::end(db, &id)?;
     store::touch(db, state.conversation, now)
 }
 

@@ -123,7 +123,7 @@ pub fn open(options: &Options, drain: &Drain) -> Result<Backends, OpenError> {
         store: Arc::new(store::SqliteStore::new(database.clone())),
         health: database.health(),
         accounts: Arc::new(accounts::SqliteAccounts::new(database.clone())),
-        limits: Arc::new(limits::Local::default()),
+        limits: Arc::new(limits::Local::new(database.clone())),
         generations: Arc::new(generations::SqliteGenerations::new(database, options.lease)),
         backplane: Arc::new(backplane::Local::default()),
         events: Arc::new(Nobody),

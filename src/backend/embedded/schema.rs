@@ -7,7 +7,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::OpenError;
 
 /// Raised with every change of the tables; a file of a newer version is refused.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 
 /// Marks a file as one of ours ("chat" in ASCII).
 const APPLICATION: i64 = 0x6368_6174;
@@ -122,6 +122,17 @@ CREATE TABLE passes (
 CREATE TABLE access_changes (n INTEGER PRIMARY KEY AUTOINCREMENT, user TEXT NOT NULL) STRICT;
 ";
 
+/// Since version 3. Which open answers are counted where; `at` is when they came in.
+const ROOMS: &str = "
+CREATE TABLE rooms (
+    generation TEXT NOT NULL,
+    room TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    PRIMARY KEY (generation, room)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX rooms_by_name ON rooms (room);
+";
+
 /// The one connection that writes, with tables of this version.
 pub(super) fn open_writer(file: Option<&Path>, bytes_max: Option<u64>) -> Result<Connection, OpenError> {
     let failed = |error| OpenError::of(error, file);
@@ -189,6 +200,9 @@ fn migrate(connection: &Connection) -> rusqlite::Result<()> {
     }
     if version < 2 {
         connection.execute_batch(ACCOUNTS)?;
+    }
+    if version < 3 {
+        connection.execute_batch(ROOMS)?;
     }
     if version < VERSION {
         connection.pragma_update(None, "user_version", VERSION)?;

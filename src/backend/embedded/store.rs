@@ -207,6 +207,8 @@ fn delete(db: &Connection, user: &UserId, id: &ConversationId) -> Result<()> {
     search::forget(db, n)?;
     let of_logs = "DELETE FROM entries WHERE generation IN (SELECT n FROM generations WHERE conversation = ?1)";
     db.prepare_cached(of_logs)?.execute([n])?;
+    let counted = "DELETE FROM rooms WHERE generation IN (SELECT id FROM generations WHERE conversation = ?1 AND ended = 0)";
+    db.prepare_cached(counted)?.execute([n])?;
     for table in ["generations", "leaves", "messages"] {
         db.prepare_cached(&format!("DELETE FROM {table} WHERE conversation = ?1"))?.execute([n])?;
     }

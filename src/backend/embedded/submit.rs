@@ -11,6 +11,9 @@ pub(super) fn submit(db: &Connection, submission: &Submission) -> Result<Submitt
     if let Some((question, answer)) = known(db, submission)? {
         return repeated(db, submission, &question, &answer);
     }
+    if submission.only_repeat {
+        return Err(Error::NotFound);
+    }
     let conversation = conversation(db, submission)?;
     let question = question(db, submission, conversation)?;
     let answer = answer(submission, &question);

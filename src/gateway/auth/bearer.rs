@@ -41,6 +41,11 @@ pub(super) fn of(headers: &HeaderMap) -> Option<&str> {
     offered.flat_map(|all| all.split(',')).find_map(|one| one.trim().strip_prefix(BEARER_PREFIX))
 }
 
+/// What a token claims to be, for operators.
+pub(super) fn method(token: &str) -> &'static str {
+    if token.starts_with(KEY_PREFIX) { "key" } else { "jwt" }
+}
+
 /// An API key as its owner sees it, once.
 pub(in crate::gateway) fn key_text(token: &Token) -> String {
     format!("{KEY_PREFIX}{}", token.reveal())

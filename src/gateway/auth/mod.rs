@@ -23,6 +23,7 @@ use self::bearer::Trusted;
 use self::origin::Origin;
 use self::right::Watchlist;
 use self::token::Token;
+use super::allowance::Asker;
 use super::error::Refusal;
 use crate::backend::accounts::{Account, Pass, PassKind};
 use crate::backend::{Backends, Error, Hint, Subject};
@@ -30,6 +31,7 @@ use crate::config::{AuthConfig, GatewayConfig};
 use crate::drain::Drain;
 use crate::model::{Time, UserId};
 use crate::password;
+use crate::telemetry::Metrics;
 
 const SESSION_COOKIE: &str = "chatnode_session";
 /// Passwords checked at once; each takes about 19 MiB and a processor.
@@ -98,6 +100,7 @@ pub struct Auth {
     signed: Signed,
     watchlist: Watchlist,
     trusted: Option<Trusted>,
+    metrics: Metrics,
     hashing: Arc<Semaphore>,
     /// Where nobody logs in.
     everybody_is_admin: bool,
@@ -105,7 +108,7 @@ pub struct Auth {
 
 impl Auth {
     #[must_use]
-    pub fn new(backends: Backends, config: Arc<GatewayConfig>, drain: &Drain) -> Self {
+    pub fn new(backends: Backends, config: Arc<GatewayConfig>, drain: &Drain, metrics: Metrics) -> Self {
         let watchlist = Watchlist::default();
         if config.auth != AuthConfig::Anonymous {
             watchlist.clone().run(Arc::clone(&backends.accounts), drain);
@@ -116,7 +119,7 @@ impl Auth {
         };
         let signed = Signed::new(Arc::clone(&backends.store));
         let (hashing, everybody_is_admin) = (Arc::new(Semaphore::new(HASHING_MAX)), !config.admin_apart);
-        Self { backends, config, signed, watchlist, trusted, hashing, everybody_is_admin }
+        Self { backends, config, signed, watchlist, trusted, metrics, hashing, everybody_is_admin }
     }
 
     /// For the operators' listener.
@@ -127,6 +130,25 @@ impl Auth {
     /// True when cookies are for encrypted connections alone.
     fn secure(&self) -> bool {
         self.config.encrypted()
+    }
+
+    /// [`Self::caller`], reported.
+    async fn counted(&self, headers: &HeaderMap) -> Result<Option<Caller>, Error> {
+        let outcome = self.caller(headers).await;
+        let brought = match bearer::of(headers) {
+            Some(token) => Some(bearer::method(token)),
+            None => cookies::values(headers, SESSION_COOKIE).next().map(|_| "session"),
+        };
+        // Who brings nothing did not try.
+        if let Some(method) = brought {
+            let result = match &outcome {
+                Ok(Some(_)) => "accepted",
+                Ok(None) => "refused",
+                Err(_) => "unavailable",
+            };
+            self.metrics.authenticated(method, result);
+        }
+        outcome
     }
 
     /// Whoever these headers name, where people log in. `None`: nobody whom we let in.
@@ -242,7 +264,7 @@ impl Auth {
 pub async fn identify(State(auth): State<Auth>, request: Request, next: Next) -> Response {
     match &auth.config.auth {
         AuthConfig::Anonymous => identify_browser(&auth, request, next).await,
-        AuthConfig::Login(_) => match auth.caller(request.headers()).await {
+        AuthConfig::Login(_) => match auth.counted(request.headers()).await {
             Ok(Some(caller)) => let_through(&auth, caller, request, next).await,
             Ok(None) if request.uri().path() == super::SOCKET_PATH => next.run(request).await,
             Ok(None) => Refusal::unauthorized().into_response(),
@@ -257,6 +279,9 @@ async fn let_through(auth: &Auth, caller: Caller, mut request: Request, next: Ne
     if changes && caller.came_by_cookie() && origin::of(request.headers(), &auth.config) == Origin::Foreign {
         return Refusal::forbidden("this origin is not allowed").into_response();
     }
+    let from = origin::address(request.headers(), request.extensions(), &auth.config.trusted_proxies);
+    let asker = Asker { user: caller.user.clone(), near: origin::neighbourhood(from).into() };
+    request.extensions_mut().insert(asker);
     request.extensions_mut().insert(caller.user.clone());
     request.extensions_mut().insert(caller);
     next.run(request).await
@@ -264,7 +289,10 @@ async fn let_through(auth: &Auth, caller: Caller, mut request: Request, next: Ne
 
 async fn identify_browser(auth: &Auth, request: Request, next: Next) -> Response {
     let user = match auth.signed.known(request.headers()).await {
-        Ok(Some(user)) => return let_through(auth, Caller::anonymous(user, auth.everybody_is_admin), request, next).await,
+        Ok(Some(user)) => {
+            auth.metrics.authenticated("anonymous", "accepted");
+            return let_through(auth, Caller::anonymous(user, auth.everybody_is_admin), request, next).await;
+        }
         Ok(None) => UserId::generate(),
         Err(error) => return Refusal::from(error).into_response(),
     };
@@ -272,6 +300,7 @@ async fn identify_browser(auth: &Auth, request: Request, next: Next) -> Response
         Ok(cookie) => cookie,
         Err(error) => return Refusal::from(error).into_response(),
     };
+    auth.metrics.authenticated("anonymous", "new");
     let mut response = let_through(auth, Caller::anonymous(user, auth.everybody_is_admin), request, next).await;
     response.headers_mut().append(header::SET_COOKIE, cookie);
     response

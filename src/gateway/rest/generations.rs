@@ -7,6 +7,7 @@ use axum::{Extension, Json};
 use serde::Deserialize;
 
 use super::{Path, Query};
+use crate::gateway::allowance::Asker;
 use crate::gateway::auth::Caller;
 use crate::gateway::error::Refusal;
 use crate::gateway::{Gateway, sse};
@@ -27,6 +28,7 @@ pub(super) struct After {
 pub(super) async fn events(
     State(gateway): State<Gateway>,
     Extension(caller): Extension<Caller>,
+    Extension(asker): Extension<Asker>,
     Path(id): Path<String>,
     headers: HeaderMap,
     Query(query): Query<After>,
@@ -35,7 +37,7 @@ pub(super) async fn events(
     let last = headers.get("last-event-id").and_then(|last| last.to_str().ok()).filter(|last| !last.is_empty());
     let after = last.or(query.after.as_deref()).map(str::parse::<Position>).transpose();
     let after = after.map_err(|_| Refusal::bad("a position is written `<epoch>-<seq>`"))?;
-    sse::answer(&gateway, &caller, generation, after, None, None).await
+    sse::answer(&gateway, &caller, &asker, generation, after, None, None).await
 }
 
 /// Stops an answer.

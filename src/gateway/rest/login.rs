@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::Body;
 use crate::backend::accounts::login_name;
-use crate::backend::limits::Rate;
+use crate::backend::limits::{Bucket, Rate, Refused};
 use crate::config::AuthConfig;
 use crate::gateway::Gateway;
 use crate::gateway::auth::Caller;
@@ -86,8 +86,8 @@ async fn throttle(gateway: &Gateway, name: Option<&str>, address: IpAddr) -> Res
     let near = origin::neighbourhood(address);
     let of_account: String = Sha256::digest(name.unwrap_or_default()).iter().take(16).map(|b| format!("{b:02x}")).collect();
     let buckets = [(format!("login-from-{near}"), TRIES_OF_ADDRESS), (format!("login-of-{of_account}"), TRIES_OF_ACCOUNT)];
-    for (bucket, rate) in buckets {
-        if let Some(wait) = gateway.backends.limits.take(&bucket, rate).await? {
+    for (name, rate) in buckets {
+        if let Some(Refused::Empty { wait, .. }) = gateway.backends.limits.take(&[Bucket { name, rate }]).await? {
             gateway.metrics.rate_limited("login");
             tracing::warn!(target: "audit", %address, "login throttled");
             let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::{Body, Path, Query, conversation_id, limit};
 use crate::backend::{Error, PathEnd, PathItem, PathQuery};
+use crate::gateway::allowance::Asker;
 use crate::gateway::auth::Caller;
 use crate::gateway::desk::Asked;
 use crate::gateway::error::Refusal;
@@ -86,6 +87,7 @@ async fn with_text_so_far(gateway: &Gateway, user: &UserId, item: PathItem) -> R
 pub(super) async fn post(
     State(gateway): State<Gateway>,
     Extension(caller): Extension<Caller>,
+    Extension(asker): Extension<Asker>,
     Path(id): Path<String>,
     headers: HeaderMap,
     Body(body): Body<PostMessage>,
@@ -104,7 +106,7 @@ pub(super) async fn post(
         options: body.options,
     };
     let begun = Instant::now();
-    let submitted = gateway.desk.send(&caller.user, asked).await?;
+    let submitted = gateway.desk.send(&asker, asked).await?;
     let accepts = headers.get_all(header::ACCEPT).iter().filter_map(|accept| accept.to_str().ok());
     let streams = accepts.flat_map(|accept| accept.split(',')).any(|kind| kind.trim().starts_with("text/event-stream"));
     match submitted.assistant_message.generation.clone().filter(|_| streams) {
@@ -116,7 +118,7 @@ pub(super) async fn post(
                 assistant_message: submitted.assistant_message,
             };
             let asked = Some(begun).filter(|_| !submitted.repeated);
-            sse::answer(&gateway, &caller, generation, None, Some(accepted), asked).await
+            sse::answer(&gateway, &caller, &asker, generation, None, Some(accepted), asked).await
         }
         None => {
             let posted = Posted { user_message: submitted.user_message, assistant_message: submitted.assistant_message };

@@ -8,19 +8,20 @@ mod messages;
 mod meta;
 mod transfer;
 
-use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Request};
+use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Request, State};
 use axum::http::request::Parts;
-use axum::http::{StatusCode, header};
-use axum::middleware::from_fn_with_state;
-use axum::response::IntoResponse;
+use axum::http::{Method, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Router};
 use serde::de::DeserializeOwned;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::Gateway;
+use super::allowance::{Allowance, Asker};
 use super::auth;
 use super::error::Refusal;
 use crate::model::ConversationId;
@@ -44,9 +45,13 @@ struct ApiDoc;
 /// Every route below `/api`, and the document that describes them, from the same declarations.
 pub(super) fn router(gateway: &Gateway) -> Router<Gateway> {
     let body_max = gateway.config.prompt_bytes_max * 6 + ENVELOPE_BYTES_MAX;
+    // Questions are counted by the desk, which knows repeated ones. What only stops an answer or takes a right back is not counted.
+    let counted = from_fn_with_state(gateway.allowance.clone(), count);
     let (router, document) = OpenApiRouter::with_openapi(ApiDoc::openapi())
         .routes(routes!(conversations::list, conversations::create))
         .routes(routes!(conversations::show, conversations::change, conversations::remove))
+        .routes(routes!(keys::list, keys::create))
+        .layer(counted.clone())
         .routes(routes!(messages::history, messages::post))
         .routes(routes!(generations::events))
         .routes(routes!(generations::cancel))
@@ -54,12 +59,14 @@ pub(super) fn router(gateway: &Gateway) -> Router<Gateway> {
         .routes(routes!(meta::cluster))
         .routes(routes!(login::me))
         .routes(routes!(login::log_out))
-        .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::revoke))
         .routes(routes!(transfer::export))
         .layer(DefaultBodyLimit::max(body_max))
         .merge(
-            OpenApiRouter::new().routes(routes!(transfer::import)).layer(DefaultBodyLimit::max(gateway.config.import_bytes_max)),
+            OpenApiRouter::new()
+                .routes(routes!(transfer::import))
+                .layer(counted)
+                .layer(DefaultBodyLimit::max(gateway.config.import_bytes_max)),
         )
         .route("/api/{*rest}", axum::routing::any(async || Refusal::not_found()))
         .route_layer(from_fn_with_state(gateway.auth.clone(), auth::identify))
@@ -82,6 +89,16 @@ pub(super) fn router(gateway: &Gateway) -> Router<Gateway> {
 pub(super) fn admin(gateway: &Gateway) -> Router<Gateway> {
     let (router, _) = OpenApiRouter::<Gateway>::new().routes(routes!(meta::cluster)).split_for_parts();
     router.route_layer(from_fn_with_state(gateway.auth.clone(), auth::identify))
+}
+
+/// Refuses those who change too much.
+async fn count(State(allowance): State<Allowance>, Extension(asker): Extension<Asker>, request: Request, next: Next) -> Response {
+    if !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS)
+        && let Err(refusal) = allowance.request(&asker).await
+    {
+        return refusal.into_response();
+    }
+    next.run(request).await
 }
 
 /// A JSON body, or a refusal that says what is wrong with it.

@@ -1,5 +1,7 @@
+import { useState } from "react";
 import type { Pending } from "../chat/state";
 import { useI18n } from "../i18n/i18n";
+import { RETRYABLE } from "../store/outbox";
 import { saveDraft } from "../store/preferences";
 import { useApp, useStore } from "../store/react";
 import { DRAFT_EVENT } from "./Composer";
@@ -36,7 +38,8 @@ export function PendingItem({ pending }: { pending: Pending }) {
         ) : (
           <div className="ending" data-kind="failed" role="alert">
             <p>
-              <strong>{t("sendFailed")}.</strong> {error(pending.error.code)}
+              <strong>{t("sendFailed")}.</strong> {error(pending.error.code)}{" "}
+              <WhenItGoesOn key={pending.error.retry_after_ms} refusal={pending.error} />
             </p>
             <p className="ending-detail">{pending.error.message}</p>
             <div className="ending-buttons">
@@ -57,4 +60,19 @@ export function PendingItem({ pending }: { pending: Pending }) {
       </div>
     </>
   );
+}
+
+/** What the page does by itself soon, and what its reader can do later. */
+function WhenItGoesOn({ refusal }: { refusal: NonNullable<Pending["error"]> }) {
+  const { t, duration, language } = useI18n();
+  const [refusedAt] = useState(Date.now);
+  const wait = refusal.retry_after_ms;
+  if (wait === undefined) return null;
+  if (RETRYABLE.has(refusal.code)) return t("sentAgainIn", { time: duration(Math.max(wait, 1_000)) });
+  const time = new Date(refusedAt + wait).toLocaleString(language, {
+    weekday: "long",
+    hour: "2-digit",
+    minute: "2-digit",
+  });
+  return t("goesOnAt", { time });
 }

@@ -4,7 +4,7 @@ import type { Link } from "../connection";
 import { useI18n } from "../i18n/i18n";
 import { useApp, useStore } from "../store/react";
 
-type PillState = "connecting" | "online" | "reconnecting" | "offline" | "recovering";
+type PillState = "connecting" | "online" | "reconnecting" | "tooMany" | "offline" | "recovering";
 
 /** The link to the server, in one word. */
 export function Pill() {
@@ -18,6 +18,7 @@ export function Pill() {
   const words: Record<PillState, string> = {
     connecting: t("linkConnecting"),
     online: t("linkOnline"),
+    tooMany: t("linkTooMany", { seconds }),
     reconnecting: seconds > 0 ? t("linkReconnectingIn", { seconds }) : t("linkReconnecting"),
     offline: t("linkOffline"),
     recovering: t("linkRecovering"),
@@ -45,6 +46,7 @@ function pillState(link: Link, recovering: boolean): PillState {
       if (link.offline) return "offline";
       return link.first ? "connecting" : "reconnecting";
     case "waiting":
+      if (link.tooMany) return "tooMany";
       return link.offline ? "offline" : "reconnecting";
     case "online":
       return recovering ? "recovering" : "online";

@@ -11,7 +11,8 @@ const PREFIX = "chatnode.pending.";
 const RESEND_MS = 5_000;
 /** What lay in storage for longer than this is no longer what somebody wants to say. */
 const KEEP_MS = 24 * 3_600_000;
-const RETRYABLE = new Set(["rate_limited", "overloaded", "unavailable"]);
+/** What the page sends again by itself. */
+export const RETRYABLE = new Set(["rate_limited", "overloaded", "unavailable"]);
 const RETRY_AFTER_MAX_MS = 60_000;
 
 type New<T> = Omit<T, "request_id" | "created_at" | "error">;
