@@ -75,17 +75,6 @@ impl Metrics {
         Self::default()
     }
 
-    /// The same figures; spans go there from now on.
-    #[must_use]
-    pub fn tracing(self, traces: Traces) -> Self {
-        Self(self.0, traces)
-    }
-
-    #[must_use]
-    pub fn traces(&self) -> &Traces {
-        &self.1
-    }
-
     /// All of them in the text format of OpenMetrics.
     #[must_use]
     pub fn encode(&self) -> String {

@@ -14,6 +14,7 @@ use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
+use super::Metrics;
 use crate::model::GenerationId;
 
 /// Where spans begin. Cheap to clone; without a receiver every call is a cheap nothing.
@@ -40,6 +41,19 @@ pub struct Span(Option<Box<Open>>);
 struct Open {
     queue: Queue,
     data: SpanData,
+}
+
+impl Metrics {
+    /// The same figures; spans go there from now on.
+    #[must_use]
+    pub fn tracing(self, traces: Traces) -> Self {
+        Self(self.0, traces)
+    }
+
+    #[must_use]
+    pub fn traces(&self) -> &Traces {
+        &self.1
+    }
 }
 
 impl Traces {
