@@ -18,6 +18,9 @@ pub mod bench;
 pub mod config;
 pub mod drain;
 pub mod event;
+#[cfg(test)]
+#[path = "fuzz/tests.rs"]
+mod fuzz;
 pub mod gateway;
 pub mod log;
 pub mod model;
