@@ -304,8 +304,9 @@ impl Section<'_> {
     }
 }
 
-/// A bad value as an error repeats it: never a long one.
+/// A bad value as an error repeats it: never a long one, and without the password of an address that came to the wrong place.
 pub(super) fn quote(text: &str) -> String {
+    let text = redact(text);
     let short: String = text.trim_matches('"').chars().take(QUOTE_CHARS_MAX).collect();
     if short.len() + 2 < text.len() { format!("{short:?}…") } else { format!("{short:?}") }
 }

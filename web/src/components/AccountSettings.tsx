@@ -20,7 +20,9 @@ export function AccountSettings() {
       await api.logout();
     } finally {
       forgetAccount();
-      location.assign("/");
+      // Before the page is loaded anew: a navigation of its own would lose against the reload on a slow machine, and who comes
+      // next would find an address of who has left.
+      history.replaceState(null, "", "/");
       location.reload();
     }
   };
