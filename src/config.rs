@@ -8,6 +8,7 @@ mod cli;
 mod http;
 mod layers;
 mod models;
+mod oidc;
 mod read;
 
 use std::ffi::OsString;
@@ -18,9 +19,10 @@ use std::time::Duration;
 
 use url::Url;
 
-pub use self::auth::{AuthConfig, JwtConfig, JwtKeys, LoginConfig, Network};
+pub use self::auth::{AuthConfig, JwtConfig, JwtKeys, LoginConfig, Network, is_safe_address};
 pub use bench::{BenchPlan, Scenario};
 pub use http::{HttpConfig, TlsConfig, TlsFiles};
+pub use oidc::OidcConfig;
 
 /// The commented default, which is also the documentation of every key.
 pub const DEFAULT_TOML: &str = include_str!("../config/chatnode.toml");

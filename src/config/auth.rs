@@ -4,10 +4,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::layers::{Section, quote};
+use super::oidc::{self, OidcConfig};
 use super::read::{DAY_MS, MINUTE_MS, secret_from_file};
 use super::{ConfigError, Roles, Secret};
 
-const KEYS_ASKED_EVERY: Duration = Duration::from_secs(60);
+pub(super) const KEYS_ASKED_EVERY: Duration = Duration::from_secs(60);
 
 /// Bytes of a secret that signs tokens: as many as the hash has.
 const SHARED_BYTES_MIN: usize = 32;
@@ -27,6 +28,8 @@ pub struct LoginConfig {
     pub local: bool,
     /// By tokens of an issuer.
     pub jwt: Option<JwtConfig>,
+    /// At a provider.
+    pub oidc: Option<OidcConfig>,
     /// How long a login lasts.
     pub session: Duration,
 }
@@ -82,7 +85,8 @@ pub(super) fn auth(section: &Section<'_>) -> Result<AuthConfig, ConfigError> {
     let text = section.text("mode")?;
     let session = section.ms("session_ms", MINUTE_MS..=400 * DAY_MS)?;
     let issued = jwt(&section.section("jwt"));
-    let mut login = LoginConfig { local: false, jwt: None, session };
+    let provider = oidc::oidc(&section.section("oidc"));
+    let mut login = LoginConfig { local: false, jwt: None, oidc: None, session };
     if text == "none" {
         return Ok(AuthConfig::Anonymous);
     }
@@ -90,8 +94,9 @@ pub(super) fn auth(section: &Section<'_>) -> Result<AuthConfig, ConfigError> {
         match word.trim() {
             "local" => login.local = true,
             "jwt" => login.jwt = Some(issued.clone()?),
+            "oidc" => login.oidc = Some(provider.clone()?),
             _ => {
-                let problem = format_args!("must be none, local, jwt or local,jwt, not {}", quote(&text));
+                let problem = format_args!("must be none, or some of local,oidc,jwt, not {}", quote(&text));
                 return Err(section.error("mode", problem));
             }
         }
@@ -127,12 +132,16 @@ fn jwt(section: &Section<'_>) -> Result<JwtConfig, ConfigError> {
     })
 }
 
-/// Who could change the answer on its way could let in anybody.
 fn keys_address(section: &Section<'_>, text: String) -> Result<String, ConfigError> {
-    let url = url::Url::parse(&text).ok();
+    let problem = "must be an https address (http only on this machine)";
+    if is_safe_address(&text) { Ok(text) } else { Err(section.error("jwks_url", problem)) }
+}
+
+/// Whether nobody on the way to an issuer can change what it says: or he could let in anybody.
+#[must_use]
+pub fn is_safe_address(text: &str) -> bool {
     let local = |url: &url::Url| matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
-    let safe = url.is_some_and(|url| url.scheme() == "https" || (url.scheme() == "http" && local(&url)));
-    if safe { Ok(text) } else { Err(section.error("jwks_url", "must be an https address (http only on this machine)")) }
+    url::Url::parse(text).is_ok_and(|url| url.scheme() == "https" || (url.scheme() == "http" && local(&url)))
 }
 
 /// A gateway that other machines can reach, and where nobody has to say who they are, is refused unless the operator said so.

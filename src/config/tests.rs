@@ -199,10 +199,10 @@ fn other_machines_are_let_in_only_when_told_so() {
 
 #[test]
 fn ways_to_log_in_are_words_that_fit_together() {
-    assert_eq!(error(&["--auth", "lokal"], &[]), "--auth: auth.mode must be none, local, jwt or local,jwt, not \"lokal\"");
+    assert_eq!(error(&["--auth", "lokal"], &[]), "--auth: auth.mode must be none, or some of local,oidc,jwt, not \"lokal\"");
     assert_eq!(
         error(&["--auth", "none,local"], &[]),
-        "--auth: auth.mode must be none, local, jwt or local,jwt, not \"none,local\""
+        "--auth: auth.mode must be none, or some of local,oidc,jwt, not \"none,local\""
     );
     let jwt = |keys: &str| Toml::new(&format!("[auth]\nmode = 'local,jwt'\n[auth.jwt]\n{keys}\n"));
     let named = "issuer = 'https://issuer'\naudience = 'chat'\n";
@@ -216,6 +216,31 @@ fn ways_to_log_in_are_words_that_fit_together() {
     let AuthConfig::Login(login) = whole.config().gateway.auth else { panic!() };
     assert!(login.local && login.jwt.is_some() && !format!("{login:?}").contains("s3cret"));
     assert!(!dump(&["--config", &whole.1], &[]).contains("s3cret"));
+    let oidc = |keys: &str| Toml::new(&format!("[auth]\nmode = 'oidc'\n[auth.oidc]\n{keys}\n"));
+    let named = "issuer = 'https://sso/realm'\nclient_id = 'chat'\n";
+    for (keys, problem) in [
+        ("client_id = 'chat'", "issuer is missing"),
+        ("issuer = 'https://sso'", "client_id is missing"),
+        ("issuer = 'http://sso'", "issuer must be an https address"),
+        ("issuer = 'https://sso?x=1'", "issuer must be an https address"),
+        ("issuer = 'sso'", "issuer must be an https address"),
+        (&format!("{named}scopes = 'profile'"), "scopes must hold openid"),
+        (
+            &format!("{named}client_secret = 'a'\nclient_secret_file = 'b'"),
+            "client_secret and auth.oidc.client_secret_file say the",
+        ),
+        (&format!("{named}client_secret_file = '/nowhere'"), "client_secret_file"),
+        (&format!("{named}name = '{}'", "x".repeat(61)), "name must have at most 60 characters"),
+    ] {
+        let error = oidc(keys).error();
+        assert!(error.starts_with(&format!("my.toml: auth.oidc.{problem}")) && error.lines().count() == 1, "{keys}: {error}");
+    }
+    let whole = oidc(&format!("{named}client_secret = 's3cret'"));
+    let AuthConfig::Login(login) = whole.config().gateway.auth else { panic!() };
+    assert!(!login.local && login.oidc.is_some() && !format!("{login:?}").contains("s3cret"));
+    assert!(!dump(&["--config", &whole.1], &[]).contains("s3cret"));
+    let near = oidc("issuer = 'http://127.0.0.1:8080/realm'\nclient_id = 'chat'").config().gateway.auth;
+    assert!(matches!(near, AuthConfig::Login(LoginConfig { oidc: Some(_), .. })), "this machine needs no https");
     let url = Toml::new("[gateway]\npublic_url = 'chat.example.org'\n").error();
     assert!(url.starts_with("my.toml: gateway.public_url must be an address like"), "{url}");
     let proxies = Toml::new("[gateway]\ntrusted_proxies = ['nginx']\n").error();

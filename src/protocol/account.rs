@@ -7,8 +7,12 @@ use crate::model::{Time, UserId};
 /// How people log in here. Nothing in it: nobody has to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(test, ts(optional_fields))]
 pub struct LoginMethods {
     pub methods: Vec<LoginMethod>,
+    /// What people call the provider of `oidc`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -17,6 +21,8 @@ pub struct LoginMethods {
 pub enum LoginMethod {
     /// With name and password.
     Local,
+    /// At an OpenID Connect provider, by way of `GET /api/login/oidc`.
+    Oidc,
 }
 
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]

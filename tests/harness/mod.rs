@@ -7,6 +7,7 @@ pub(crate) mod issuer;
 pub(crate) mod node;
 pub(crate) mod people;
 pub(crate) mod process;
+pub(crate) mod provider;
 pub(crate) mod rest;
 pub(crate) mod servers;
 pub(crate) mod tls;

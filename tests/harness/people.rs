@@ -21,7 +21,7 @@ pub(crate) fn config(name: &str) -> Config {
 }
 
 pub(crate) fn login() -> LoginConfig {
-    LoginConfig { local: true, jwt: None, session: Duration::from_secs(3_600) }
+    LoginConfig { local: true, jwt: None, oidc: None, session: Duration::from_secs(3_600) }
 }
 
 /// Makes an account with [`PASSWORD`].

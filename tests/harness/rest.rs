@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
+use reqwest::{Client, ClientBuilder, Method, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -104,6 +104,15 @@ pub(crate) fn cookie_of(response: &Response) -> Option<String> {
 }
 
 pub(crate) fn client() -> Client {
+    builder().build().expect("a client")
+}
+
+/// Goes nowhere by itself.
+pub(crate) fn unled_client() -> Client {
+    builder().redirect(reqwest::redirect::Policy::none()).build().expect("a client")
+}
+
+fn builder() -> ClientBuilder {
     // No TLS is spoken here, but the library won't start without somebody who could.
     let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
     let tls = rustls::ClientConfig::builder_with_provider(provider)
@@ -111,5 +120,5 @@ pub(crate) fn client() -> Client {
         .expect("versions that the provider knows")
         .with_root_certificates(rustls::RootCertStore::empty())
         .with_no_client_auth();
-    Client::builder().no_proxy().tls_backend_preconfigured(tls).build().expect("a client")
+    Client::builder().no_proxy().tls_backend_preconfigured(tls)
 }

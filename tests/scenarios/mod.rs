@@ -22,6 +22,7 @@ mod golden;
 mod limits;
 mod login;
 mod metrics;
+mod oidc;
 mod others;
 mod process;
 mod providers;

@@ -1,6 +1,9 @@
 import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
+import { api } from "./api";
 import { App } from "./components/App";
+import { adoptAccount, forgetAccount } from "./store/preferences";
+import { comeBack, sentBackWith } from "./store/provider";
 import { StoreContext } from "./store/react";
 import { createStore } from "./store/store";
 import "./styles/tokens.css";
@@ -13,17 +16,25 @@ import "./styles/composer.css";
 import "./styles/markdown.css";
 import "./styles/notices.css";
 
-const root = document.getElementById("root");
-if (root === null) throw new Error("the page has no root");
+void comeBack(location.search, { me: () => api.me(), adopt: adoptAccount, forget: forgetAccount }).then(show);
 
-const store = createStore();
-// For the browser's console, and for tests that compare what is held byte by byte.
-Object.assign(window, { chatnode: { state: store.get } });
+function show(): void {
+  const root = document.getElementById("root");
+  if (root === null) throw new Error("the page has no root");
 
-createRoot(root).render(
-  <StrictMode>
-    <StoreContext value={store}>
-      <App />
-    </StoreContext>
-  </StrictMode>,
-);
+  // Said once; the door has its sentence.
+  const fault = sentBackWith(location.search);
+  if (location.search !== "") history.replaceState(history.state, "", location.pathname + location.hash);
+
+  const store = createStore();
+  // For the browser's console, and for tests that compare what is held byte by byte.
+  Object.assign(window, { chatnode: { state: store.get } });
+
+  createRoot(root).render(
+    <StrictMode>
+      <StoreContext value={store}>
+        <App fault={fault} />
+      </StoreContext>
+    </StrictMode>,
+  );
+}

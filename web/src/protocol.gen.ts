@@ -152,9 +152,13 @@ messages: Array<Message>, };
 
 export type Imported = { conversation: Conversation, messages: number, };
 
-export type LoginMethods = { methods: Array<LoginMethod>, };
+export type LoginMethods = { methods: Array<LoginMethod>, 
+/**
+ * What people call the provider of `oidc`.
+ */
+provider?: string, };
 
-export type LoginMethod = "local";
+export type LoginMethod = "local" | "oidc";
 
 export type Login = { name: string, password: string, };
 

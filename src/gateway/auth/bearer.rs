@@ -2,7 +2,7 @@
 
 use axum::http::{HeaderMap, header};
 
-use super::issuer::Issuer;
+use super::issuer::{Issuer, Place};
 use super::jwt::{self, Bearer, Denied, KeySet, Rules};
 use super::token::Token;
 use super::{Auth, Caller, Proof};
@@ -24,7 +24,7 @@ pub(super) struct Trusted {
 }
 
 #[derive(Clone, Debug)]
-enum Keys {
+pub(super) enum Keys {
     Shared(std::sync::Arc<KeySet>),
     Published(Issuer),
 }
@@ -55,29 +55,39 @@ impl Trusted {
     pub(super) fn new(config: &JwtConfig, drain: &Drain) -> Self {
         let keys = match &config.keys {
             JwtKeys::Shared(secret) => Keys::Shared(std::sync::Arc::new(KeySet::shared(secret))),
-            JwtKeys::Published(url) => Keys::Published(Issuer::new(url, config.ask_every, drain)),
+            JwtKeys::Published(url) => Keys::Published(Issuer::new(Place::Keys(url.clone()), config.ask_every, drain)),
         };
         Self { rules: config.clone(), keys }
     }
 
     async fn verify(&self, token: &str) -> Result<Option<Bearer>, Error> {
-        let now = i64::try_from(Time::now().0 / 1_000).unwrap_or(i64::MAX);
-        let rules =
-            Rules { issuer: &self.rules.issuer, audience: &self.rules.audience, admin_role: self.rules.admin_role.as_deref() };
-        let (keys, issuer) = match &self.keys {
-            Keys::Shared(keys) => (std::sync::Arc::clone(keys), None),
-            Keys::Published(issuer) => (issuer.keys().await, Some(issuer)),
+        let rules = Rules {
+            issuer: &self.rules.issuer,
+            audience: &self.rules.audience,
+            nonce: None,
+            admin_role: self.rules.admin_role.as_deref(),
+            roles_claim: "roles",
         };
-        let mut judged = jwt::verify(token, &keys, rules, now);
-        if let (Err(Denied::UnknownKey), Some(issuer)) = (&judged, issuer) {
-            let newer = issuer.newer().await;
-            if newer.is_empty() {
-                return Err(Error::Unavailable("the issuer's keys are not there".to_owned()));
-            }
-            judged = jwt::verify(token, &newer, rules, now);
-        }
-        Ok(judged.ok())
+        verified(token, &self.keys, rules).await
     }
+}
+
+/// Whom a token names by these rules. `None`: nobody whom it lets in.
+pub(super) async fn verified(token: &str, keys: &Keys, rules: Rules<'_>) -> Result<Option<Bearer>, Error> {
+    let now = i64::try_from(Time::now().0 / 1_000).unwrap_or(i64::MAX);
+    let (keys, issuer) = match keys {
+        Keys::Shared(keys) => (std::sync::Arc::clone(keys), None),
+        Keys::Published(issuer) => (issuer.keys().await, Some(issuer)),
+    };
+    let mut judged = jwt::verify(token, &keys, rules, now);
+    if let (Err(Denied::UnknownKey), Some(issuer)) = (&judged, issuer) {
+        let newer = issuer.newer().await;
+        if newer.is_empty() {
+            return Err(Error::Unavailable("the issuer's keys are not there".to_owned()));
+        }
+        judged = jwt::verify(token, &newer, rules, now);
+    }
+    Ok(judged.ok())
 }
 
 impl Auth {
@@ -88,7 +98,7 @@ impl Auth {
         }
         let Some(trusted) = &self.trusted else { return Ok(None) };
         let Some(bearer) = trusted.verify(text).await? else { return Ok(None) };
-        let account = self.enrol(&trusted.rules.issuer, &bearer.subject).await?;
+        let account = self.enrol(&trusted.rules.issuer, &bearer.subject, None).await?;
         if account.disabled {
             return Ok(None);
         }
@@ -113,8 +123,8 @@ impl Auth {
     }
 
     /// The account of an issuer's user, made when it is first seen, so that it can be disabled like any other. Nobody logs in
-    /// to it with a password.
-    async fn enrol(&self, issuer: &str, subject: &str) -> Result<Account, Error> {
+    /// to it with a password. `name` is what people call the subject.
+    pub(super) async fn enrol(&self, issuer: &str, subject: &str, name: Option<&str>) -> Result<Account, Error> {
         let id = UserId::for_subject(issuer, subject);
         match self.backends.accounts.account(&id).await {
             Err(Error::NotFound) => {}
@@ -124,7 +134,9 @@ impl Auth {
         let url = url::Url::parse(issuer).ok();
         let host = url.as_ref().and_then(|url| url.host_str()).unwrap_or("issuer");
         let fallback = format!("{}@{host}", id.as_str().trim_start_matches("usr_"));
-        let wanted = login_name(&format!("{subject}@{host}")).unwrap_or_else(|| fallback.clone());
+        // Of an address only what stands before the @: which one it is at was not ours to prove.
+        let called = name.and_then(|name| name.split('@').next()).unwrap_or(subject);
+        let wanted = login_name(&format!("{called}@{host}")).unwrap_or_else(|| fallback.clone());
         for name in [wanted, fallback] {
             let (id, created_at) = (id.clone(), Time::now());
             let account = Account { id, name, password: None, admin: false, disabled: false, era: 0, created_at };

@@ -26,13 +26,19 @@ const LEEWAY_SECONDS: i64 = 30;
 pub(super) struct Rules<'a> {
     pub(super) issuer: &'a str,
     pub(super) audience: &'a str,
+    /// What a token has to repeat that was asked for by us, for us alone.
+    pub(super) nonce: Option<&'a str>,
     pub(super) admin_role: Option<&'a str>,
+    /// Where it says roles; dots lead into what is inside.
+    pub(super) roles_claim: &'a str,
 }
 
 /// Who a token stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Bearer {
     pub(super) subject: String,
+    /// What people call the subject, if the issuer says.
+    pub(super) name: Option<String>,
     pub(super) admin: bool,
     /// Seconds since 1970, leeway included: from then on it lets nobody in.
     pub(super) until: i64,
@@ -83,8 +89,13 @@ struct Claims {
     aud: Audience,
     exp: f64,
     nbf: Option<f64>,
-    #[serde(default)]
-    roles: Vec<String>,
+    nonce: Option<String>,
+    azp: Option<String>,
+    preferred_username: Option<String>,
+    email: Option<String>,
+    /// Roles are among these, wherever the issuer has them.
+    #[serde(flatten)]
+    others: serde_json::Map<String, serde_json::Value>,
 }
 
 #[derive(Deserialize)]
@@ -140,9 +151,31 @@ fn judge(claims: Claims, rules: Rules<'_>, now: i64) -> Option<Bearer> {
     let until = seconds(claims.exp)?.checked_add(LEEWAY_SECONDS)?;
     let from = claims.nbf.map_or(Some(i64::MIN), |nbf| seconds(nbf)?.checked_sub(LEEWAY_SECONDS))?;
     let named = (1..=SUBJECT_BYTES_MAX).contains(&claims.sub.len());
-    let admin = rules.admin_role.is_some_and(|role| claims.roles.iter().any(|held| held == role));
-    let good = meant && named && claims.iss == rules.issuer && now < until && now >= from;
-    good.then_some(Bearer { subject: claims.sub, admin, until })
+    let admin = rules.admin_role.is_some_and(|role| claims.holds(rules.roles_claim, role));
+    let good = meant && named && claims.iss == rules.issuer && now < until && now >= from && answers(&claims, rules);
+    let name = claims.preferred_username.or(claims.email);
+    good.then_some(Bearer { subject: claims.sub, name, admin, until })
+}
+
+/// Whether a token that was asked for is the one that was asked for (OpenID Connect Core, section 3.1.3.7).
+fn answers(claims: &Claims, rules: Rules<'_>) -> bool {
+    let Some(nonce) = rules.nonce else { return true };
+    let several = matches!(&claims.aud, Audience::Many(many) if many.len() > 1);
+    let for_us = claims.azp.as_deref().map_or(!several, |party| party == rules.audience);
+    claims.nonce.as_deref() == Some(nonce) && for_us
+}
+
+impl Claims {
+    /// Whether the claim at this path is this role, or a list with it.
+    fn holds(&self, path: &str, role: &str) -> bool {
+        let mut steps = path.split('.');
+        let first = steps.next().and_then(|step| self.others.get(step));
+        match steps.try_fold(first, |found, step| found.map(|found| found.get(step))).flatten() {
+            Some(serde_json::Value::String(one)) => one == role,
+            Some(serde_json::Value::Array(many)) => many.iter().any(|one| one == role),
+            _ => false,
+        }
+    }
 }
 
 /// A NumericDate, which may have a fraction; one that no clock will ever show is none.
@@ -238,7 +271,8 @@ mod tests {
     use super::*;
 
     const NOW: i64 = 1_700_000_000;
-    const RULES: Rules<'_> = Rules { issuer: "https://issuer", audience: "chat", admin_role: Some("boss") };
+    const RULES: Rules<'_> =
+        Rules { issuer: "https://issuer", audience: "chat", nonce: None, admin_role: Some("boss"), roles_claim: "roles" };
 
     fn keys() -> KeySet {
         KeySet::shared(&Secret::new("a secret of at least thirty-two bytes"))
@@ -271,7 +305,7 @@ mod tests {
     fn a_good_token_says_who() {
         let hs256 = || json!({"alg": "HS256", "typ": "JWT"});
         let bearer = judged(hs256(), good()).unwrap();
-        assert_eq!(bearer, Bearer { subject: "mai".into(), admin: false, until: NOW + 90 });
+        assert_eq!(bearer, Bearer { subject: "mai".into(), name: None, admin: false, until: NOW + 90 });
         for change in [
             vec![("aud", json!(["other", "chat"]))],
             vec![("exp", json!(NOW - 29))],
@@ -282,6 +316,43 @@ mod tests {
             assert!(judged(hs256(), with(&change)).is_ok(), "{change:?}");
         }
         assert!(judged(hs256(), with(&[("roles", json!(["boss"]))])).unwrap().admin);
+    }
+
+    #[test]
+    fn a_token_that_was_asked_for_repeats_what_was_asked() {
+        let asked = |claims: Value| {
+            let rules = Rules { nonce: Some("once"), ..RULES };
+            let token = token(&json!({"alg": "HS256"}), &claims, "a secret of at least thirty-two bytes");
+            verify(&token, &keys(), rules, NOW).is_ok()
+        };
+        let nonce = ("nonce", json!("once"));
+        assert!(asked(with(std::slice::from_ref(&nonce))));
+        assert!(asked(with(&[nonce.clone(), ("aud", json!(["chat"]))])));
+        assert!(asked(with(&[nonce.clone(), ("aud", json!(["other", "chat"])), ("azp", json!("chat"))])));
+        assert!(!asked(good()) && !asked(with(&[("nonce", json!("twice"))])) && !asked(with(&[("nonce", json!(7))])));
+        assert!(!asked(with(&[nonce.clone(), ("aud", json!(["other", "chat"]))])), "for whom was it asked?");
+        assert!(!asked(with(&[nonce, ("azp", json!("other"))])));
+    }
+
+    #[test]
+    fn roles_are_found_where_the_issuer_has_them() {
+        let admin = |path: &str, claims: Value| {
+            let rules = Rules { roles_claim: path, ..RULES };
+            let token = token(&json!({"alg": "HS256"}), &claims, "a secret of at least thirty-two bytes");
+            verify(&token, &keys(), rules, NOW).unwrap().admin
+        };
+        let nested = || with(&[("realm_access", json!({"roles": ["boss", 7]}))]);
+        assert!(admin("realm_access.roles", nested()) && admin("groups", with(&[("groups", json!("boss"))])));
+        for (path, claims) in [
+            ("roles", nested()),
+            ("realm_access", nested()),
+            ("realm_access.roles.0", nested()),
+            ("roles", with(&[("roles", json!(["bosses"]))])),
+            ("roles", with(&[("roles", json!({"boss": true}))])),
+            ("sub", with(&[("sub", json!("boss"))])),
+        ] {
+            assert!(!admin(path, claims.clone()), "{path} in {claims}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ pub(super) mod bearer;
 mod cookies;
 mod issuer;
 mod jwt;
+pub(super) mod oidc;
 pub(super) mod origin;
 pub(super) mod right;
 pub(super) mod token;
@@ -20,12 +21,13 @@ use tokio::sync::Semaphore;
 
 use self::anonymous::Signed;
 use self::bearer::Trusted;
+use self::oidc::{Answer, Fault, Oidc};
 use self::origin::Origin;
 use self::right::Watchlist;
 use self::token::Token;
 use super::allowance::Asker;
 use super::error::Refusal;
-use crate::backend::accounts::{Account, Pass, PassKind};
+use crate::backend::accounts::{Account, AccountChange, Pass, PassKind};
 use crate::backend::{Backends, Error, Hint, Subject};
 use crate::config::{AuthConfig, GatewayConfig};
 use crate::drain::Drain;
@@ -100,6 +102,7 @@ pub struct Auth {
     signed: Signed,
     watchlist: Watchlist,
     trusted: Option<Trusted>,
+    oidc: Option<Oidc>,
     metrics: Metrics,
     hashing: Arc<Semaphore>,
     /// Where nobody logs in.
@@ -113,13 +116,15 @@ impl Auth {
         if config.auth != AuthConfig::Anonymous {
             watchlist.clone().run(Arc::clone(&backends.accounts), drain);
         }
-        let trusted = match &config.auth {
-            AuthConfig::Login(login) => login.jwt.as_ref().map(|jwt| Trusted::new(jwt, drain)),
+        let login = match &config.auth {
+            AuthConfig::Login(login) => Some(login),
             AuthConfig::Anonymous => None,
         };
+        let trusted = login.and_then(|login| login.jwt.as_ref()).map(|jwt| Trusted::new(jwt, drain));
+        let oidc = login.and_then(|login| login.oidc.as_ref()).map(|oidc| Oidc::new(oidc, backends.clone(), drain));
         let signed = Signed::new(Arc::clone(&backends.store));
         let (hashing, everybody_is_admin) = (Arc::new(Semaphore::new(HASHING_MAX)), !config.admin_apart);
-        Self { backends, config, signed, watchlist, trusted, metrics, hashing, everybody_is_admin }
+        Self { backends, config, signed, watchlist, trusted, oidc, metrics, hashing, everybody_is_admin }
     }
 
     /// For the operators' listener.
@@ -127,8 +132,13 @@ impl Auth {
         Self { everybody_is_admin: true, ..self.clone() }
     }
 
+    /// The provider at which people log in, if there is one.
+    pub(super) fn oidc(&self) -> Option<&Oidc> {
+        self.oidc.as_ref()
+    }
+
     /// True when cookies are for encrypted connections alone.
-    fn secure(&self) -> bool {
+    pub(super) fn secure(&self) -> bool {
         self.config.encrypted()
     }
 
@@ -231,6 +241,28 @@ impl Auth {
         };
         self.backends.accounts.issue(&pass).await?;
         cookies::set(SESSION_COOKIE, token.reveal(), lasts.as_secs(), self.secure())
+    }
+
+    /// The account of somebody who comes back from the provider; as an admin if the provider says so, where it has a say in it.
+    pub(super) async fn admitted(
+        &self,
+        oidc: &Oidc,
+        headers: &HeaderMap,
+        answer: Answer,
+        redirect: &str,
+    ) -> Result<Account, Fault> {
+        let bearer = oidc.finish(headers, answer, redirect).await?;
+        let config = oidc.config();
+        let account = self.enrol(&config.issuer, &bearer.subject, bearer.name.as_deref()).await?;
+        if account.disabled {
+            return Err(Fault::Refused);
+        }
+        if config.admin_role.is_none() || account.admin == bearer.admin {
+            return Ok(account);
+        }
+        let change = AccountChange { admin: Some(bearer.admin), ..AccountChange::default() };
+        tracing::info!(target: "audit", user = %account.id, admin = bearer.admin, "role changed by the provider");
+        Ok(self.backends.accounts.change(&account.id, &change).await?)
     }
 
     /// A key's text, for its owner alone, and what is stored of it.

@@ -27,11 +27,12 @@ const TRIES_OF_ADDRESS: Rate = Rate { burst: 30, every: Duration::from_secs(5) }
 /// How people log in here; no method where nobody has to.
 #[utoipa::path(get, path = "/api/login", responses((status = 200, body = LoginMethods), (status = "default", body = ErrorBody)))]
 pub(super) async fn methods(State(gateway): State<Gateway>) -> Json<LoginMethods> {
-    let methods = match &gateway.config.auth {
-        AuthConfig::Login(login) if login.local => vec![LoginMethod::Local],
-        _ => Vec::new(),
+    let AuthConfig::Login(login) = &gateway.config.auth else {
+        return Json(LoginMethods { methods: Vec::new(), provider: None });
     };
-    Json(LoginMethods { methods })
+    let ways = [(login.local, LoginMethod::Local), (login.oidc.is_some(), LoginMethod::Oidc)];
+    let methods = ways.into_iter().filter(|(there, _)| *there).map(|(_, method)| method).collect();
+    Json(LoginMethods { methods, provider: login.oidc.as_ref().and_then(|oidc| oidc.name.clone()) })
 }
 
 /// Begins a session: the answer sets its cookie. Wrong name, wrong password and disabled are one answer.
@@ -50,7 +51,7 @@ pub(super) async fn log_in(State(gateway): State<Gateway>, request: Request) -> 
     let address = origin::address(request.headers(), request.extensions(), &gateway.config.trusted_proxies);
     let Body(Login { name, password }) = request.extract::<Body<Login>, _>().await?;
     let name = login_name(&name);
-    throttle(&gateway, name.as_deref(), address).await?;
+    throttle(&gateway, Some(name.as_deref()), address).await?;
     let Some(account) = gateway.auth.check_password(name.as_deref(), password).await? else {
         // Not the name: people type passwords there.
         tracing::warn!(target: "audit", %address, "login refused");
@@ -81,12 +82,16 @@ pub(super) async fn me(Extension(caller): Extension<Caller>) -> Json<Me> {
     Json(Me { user: caller.user, name: caller.name, admin: caller.admin })
 }
 
-/// Counts before anything is looked up, so that it is the same for whoever isn't there.
-async fn throttle(gateway: &Gateway, name: Option<&str>, address: IpAddr) -> Result<(), Refusal> {
+/// Counts before anything is looked up, so that it is the same for whoever isn't there. Without an account, who it is is not ours
+/// to ask.
+pub(super) async fn throttle(gateway: &Gateway, account: Option<Option<&str>>, address: IpAddr) -> Result<(), Refusal> {
     let near = origin::neighbourhood(address);
-    let of_account: String = Sha256::digest(name.unwrap_or_default()).iter().take(16).map(|b| format!("{b:02x}")).collect();
-    let buckets = [(format!("login-from-{near}"), TRIES_OF_ADDRESS), (format!("login-of-{of_account}"), TRIES_OF_ACCOUNT)];
-    for (name, rate) in buckets {
+    let of_account = account.map(|name| {
+        let digest: String = Sha256::digest(name.unwrap_or_default()).iter().take(16).map(|b| format!("{b:02x}")).collect();
+        (format!("login-of-{digest}"), TRIES_OF_ACCOUNT)
+    });
+    let buckets = [Some((format!("login-from-{near}"), TRIES_OF_ADDRESS)), of_account];
+    for (name, rate) in buckets.into_iter().flatten() {
         if let Some(Refused::Empty { wait, .. }) = gateway.backends.limits.take(&[Bucket { name, rate }]).await? {
             gateway.metrics.rate_limited("login");
             tracing::warn!(target: "audit", %address, "login throttled");
@@ -97,7 +102,7 @@ async fn throttle(gateway: &Gateway, name: Option<&str>, address: IpAddr) -> Res
     Ok(())
 }
 
-fn with_cookie(mut response: Response, cookie: HeaderValue) -> Response {
+pub(super) fn with_cookie(mut response: Response, cookie: HeaderValue) -> Response {
     response.headers_mut().append(header::SET_COOKIE, cookie);
     response
 }

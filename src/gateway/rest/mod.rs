@@ -6,6 +6,7 @@ mod keys;
 mod login;
 mod messages;
 mod meta;
+mod oidc;
 mod transfer;
 
 use axum::body::Bytes;
@@ -72,6 +73,7 @@ pub(super) fn router(gateway: &Gateway) -> Router<Gateway> {
         .route_layer(from_fn_with_state(gateway.auth.clone(), auth::identify))
         // What those need who are nobody yet.
         .merge(OpenApiRouter::new().routes(routes!(login::methods, login::log_in)).layer(DefaultBodyLimit::max(LOGIN_BYTES_MAX)))
+        .merge(OpenApiRouter::new().routes(routes!(oidc::leave)).routes(routes!(oidc::come_back)))
         .split_for_parts();
     let document = std::sync::Arc::<str>::from(document.to_json().expect("the document has string keys"));
     router

@@ -1,5 +1,5 @@
 import { lazy, Suspense, useMemo, useState } from "react";
-import { createI18n, I18nContext } from "../i18n/i18n";
+import { createI18n, I18nContext, type StringKey } from "../i18n/i18n";
 import { useApp } from "../store/react";
 import { Announcer } from "./Announcer";
 import { useAppearance } from "./appearance";
@@ -15,7 +15,8 @@ const Shortcuts = lazy(() => import("./Shortcuts"));
 
 export type DialogName = "settings" | "shortcuts";
 
-export function App() {
+/** `fault`: why one was not let in who comes back from the provider. */
+export function App({ fault }: { fault: StringKey | null }) {
   const { preferences, language, setPreferences } = useAppearance();
   const i18n = useMemo(() => createI18n(language), [language]);
   const route = useApp(state => state.route);
@@ -31,7 +32,7 @@ export function App() {
     return (
       <I18nContext value={i18n}>
         <Suspense>
-          <SignIn />
+          <SignIn sentBackWith={fault} />
         </Suspense>
       </I18nContext>
     );

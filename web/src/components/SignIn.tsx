@@ -1,19 +1,33 @@
 import { type FormEvent, useEffect, useRef, useState } from "react";
 import { ApiError, api } from "../api";
-import { useI18n } from "../i18n/i18n";
+import { type StringKey, useI18n } from "../i18n/i18n";
+import type { LoginMethods } from "../protocol.gen";
 import { adoptAccount } from "../store/preferences";
+import { providerAddress } from "../store/provider";
 import "../styles/signin.css";
 
 /** Shown instead of everything else while nobody is signed in. The address stays, so one comes back to where one was. */
-export function SignIn() {
+export function SignIn({ sentBackWith }: { sentBackWith: StringKey | null }) {
   const { t, error } = useI18n();
   const name = useRef<HTMLInputElement>(null);
   const [busy, setBusy] = useState(false);
-  const [fault, setFault] = useState<string | null>(null);
+  const [fault, setFault] = useState(sentBackWith === null ? null : t(sentBackWith));
+  const [ways, setWays] = useState<LoginMethods | null>(null);
+  useEffect(() => {
+    const asked = new AbortController();
+    api.ways(asked.signal).then(setWays, () => {
+      if (!asked.signal.aborted) setWays({ methods: ["local"] });
+    });
+    return () => asked.abort();
+  }, []);
+  const elsewhere = ways?.methods.includes("oidc") ?? false;
+  const here = ways !== null && (!elsewhere || ways.methods.includes("local"));
   useEffect(() => {
     document.title = t("signIn");
-    name.current?.focus();
   }, [t]);
+  useEffect(() => {
+    if (here) name.current?.focus();
+  }, [here]);
 
   const submit = async (event: FormEvent<HTMLFormElement>) => {
     event.preventDefault();
@@ -42,29 +56,42 @@ export function SignIn() {
     <main className="signin">
       <form className="signin-form" onSubmit={event => void submit(event)} aria-labelledby="signin-title">
         <h1 id="signin-title">{t("signInTitle")}</h1>
-        <p className="field-hint">{t("signInText")}</p>
-        <label className="field">
-          <span className="field-name">{t("signInName")}</span>
-          <input
-            ref={name}
-            name="name"
-            type="text"
-            autoComplete="username"
-            autoCapitalize="none"
-            spellCheck={false}
-            required
-          />
-        </label>
-        <label className="field">
-          <span className="field-name">{t("signInPassword")}</span>
-          <input name="password" type="password" autoComplete="current-password" required />
-        </label>
+        {ways && <p className="field-hint">{t(here ? "signInText" : "signInProviderText")}</p>}
+        {here && (
+          <>
+            <label className="field">
+              <span className="field-name">{t("signInName")}</span>
+              <input
+                ref={name}
+                name="name"
+                type="text"
+                autoComplete="username"
+                autoCapitalize="none"
+                spellCheck={false}
+                required
+              />
+            </label>
+            <label className="field">
+              <span className="field-name">{t("signInPassword")}</span>
+              <input name="password" type="password" autoComplete="current-password" required />
+            </label>
+          </>
+        )}
         <p className="signin-fault" role="alert">
           {fault}
         </p>
-        <button type="submit" className="primary" disabled={busy}>
-          {busy ? t("signInBusy") : t("signIn")}
-        </button>
+        {here && (
+          <button type="submit" className="primary" disabled={busy}>
+            {busy ? t("signInBusy") : t("signIn")}
+          </button>
+        )}
+        {elsewhere && (
+          <a className={here ? "secondary" : "primary"} href={providerAddress(location.hash)}>
+            {ways?.provider === undefined
+              ? t("signInElsewhere")
+              : t("signInWith", { provider: ways.provider })}
+          </a>
+        )}
       </form>
     </main>
   );
