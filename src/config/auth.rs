@@ -29,7 +29,7 @@ pub struct LoginConfig {
     /// By tokens of an issuer.
     pub jwt: Option<JwtConfig>,
     /// At a provider.
-    pub oidc: Option<OidcConfig>,
+    pub oidc: Option<Box<OidcConfig>>,
     /// How long a login lasts.
     pub session: Duration,
 }
@@ -94,7 +94,7 @@ pub(super) fn auth(section: &Section<'_>) -> Result<AuthConfig, ConfigError> {
         match word.trim() {
             "local" => login.local = true,
             "jwt" => login.jwt = Some(issued.clone()?),
-            "oidc" => login.oidc = Some(provider.clone()?),
+            "oidc" => login.oidc = Some(Box::new(provider.clone()?)),
             _ => {
                 let problem = format_args!("must be none, or some of local,oidc,jwt, not {}", quote(&text));
                 return Err(section.error("mode", problem));

@@ -3,11 +3,12 @@
 //!
 //! No fuzzing engine that watches the code's branches is needed for parsers of this size: `proptest` shrinks what it finds, and keeps it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{Config, TestRunner};
+use tokio::time::Instant;
 
 /// How long each target goes on, in seconds.
 const SECONDS: &str = "CHATNODE_FUZZ_SECONDS";
@@ -57,6 +58,7 @@ enum Bite {
 }
 
 /// Feeds `check` with mutations of these samples. It fails by panicking.
+#[expect(clippy::disallowed_methods, reason = "scripts/fuzz tells a test how long to go on")]
 pub(crate) fn feed(samples: &[&[u8]], check: impl Fn(&[u8])) {
     let seconds = std::env::var(SECONDS).ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(0);
     let until = Instant::now() + Duration::from_secs(seconds);

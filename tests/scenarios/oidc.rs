@@ -27,7 +27,7 @@ fn config(name: &str, provider: &Provider) -> Config {
     let mut config = people::config(name);
     config.gateway.public_url = Some(OUTSIDE.to_owned());
     let AuthConfig::Login(login) = &mut config.gateway.auth else { panic!() };
-    login.oidc = Some(OidcConfig {
+    login.oidc = Some(Box::new(OidcConfig {
         issuer: provider.name(),
         client_id: CLIENT.to_owned(),
         client_secret: Some(Secret::new(CLIENT_SECRET)),
@@ -36,7 +36,7 @@ fn config(name: &str, provider: &Provider) -> Config {
         admin_role: None,
         roles_claim: "realm_access.roles".to_owned(),
         ask_every: Duration::ZERO,
-    });
+    }));
     config
 }
 
