@@ -144,6 +144,8 @@ async fn every_documented_route_is_there_and_never_breaks() {
         "/api/keys",
         "/api/keys/{id}",
         "/api/login",
+        "/api/login/oidc",
+        "/api/login/oidc/callback",
         "/api/logout",
         "/api/me",
         "/api/models",
