@@ -246,6 +246,15 @@ pub struct LimitsConfig {
     pub user: AskerLimits,
     /// From one address, by whomever.
     pub address: AskerLimits,
+    /// What the answers of one user may cost in a day of UTC.
+    pub tokens: Option<TokenLimit>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TokenLimit {
+    pub per_day: u64,
+    /// Set aside for an answer where neither its user nor its model says how long it gets at most.
+    pub answer: u64,
 }
 
 /// Where there is none, there is no limit.
@@ -314,6 +323,10 @@ pub struct ModelConfig {
     pub context_tokens: Option<u64>,
     /// Longest answer in tokens, where the user sets none.
     pub max_tokens: Option<u32>,
+    /// Longest answer in tokens, whatever the user sets.
+    pub max_tokens_cap: Option<u32>,
+    /// Others than admins don't see it.
+    pub admin_only: bool,
     pub deadlines: Deadlines,
     /// At least one, in the order in which they are tried.
     pub upstreams: Vec<UpstreamConfig>,

@@ -32,4 +32,5 @@ pub mod serve;
 pub mod stamp;
 pub mod status;
 pub mod telemetry;
+pub mod tokens;
 pub mod user;

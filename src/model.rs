@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
+
 /// Milliseconds since the Unix epoch; on the wire an RFC 3339 UTC time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Time(pub u64);
@@ -21,6 +23,18 @@ impl Time {
     #[must_use]
     pub fn now_us() -> u64 {
         u64::try_from(jiff::Timestamp::now().as_microsecond()).unwrap_or_default()
+    }
+
+    /// Which day of UTC it is, counted since 1970.
+    #[must_use]
+    pub fn day(self) -> u64 {
+        self.0 / DAY_MS
+    }
+
+    /// Until the next day of UTC begins.
+    #[must_use]
+    pub fn ms_left_of_day(self) -> u64 {
+        DAY_MS - self.0 % DAY_MS
     }
 
     /// How many milliseconds lie between `earlier` and this; 0 when the clock went backwards.
@@ -422,6 +436,41 @@ pub struct ModelInfo {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, ts(optional))]
     pub context_tokens: Option<u64>,
+    /// The longest answer, in tokens, where the user sets none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
+    pub max_tokens: Option<u32>,
+    /// The longest answer that anybody gets, whatever the user sets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
+    pub max_tokens_cap: Option<u32>,
+    /// Others don't see it, and can't ask it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[cfg_attr(test, ts(as = "Option<bool>", optional))]
+    pub admin_only: bool,
+}
+
+impl ModelInfo {
+    /// How long an answer gets at most for a user who set this; `None` where nobody set anything.
+    #[must_use]
+    pub fn longest_answer(&self, wanted: Option<u32>) -> Option<u32> {
+        [wanted.or(self.max_tokens), self.max_tokens_cap].into_iter().flatten().min()
+    }
+}
+
+/// Models that workers offer, over all nodes: the same id once, the default of the first node that names one. What one node keeps for
+/// admins, all do.
+#[must_use]
+pub fn models_of(nodes: &[NodeInfo]) -> Vec<ModelInfo> {
+    let mut models: Vec<ModelInfo> = Vec::new();
+    for model in nodes.iter().flat_map(|node| &node.models) {
+        let has_default = models.iter().any(|known| known.default);
+        match models.iter_mut().find(|known| known.id == model.id) {
+            Some(known) => known.admin_only |= model.admin_only,
+            None => models.push(ModelInfo { default: model.default && !has_default, ..model.clone() }),
+        }
+    }
+    models
 }
 
 /// What a node tells the others about itself.

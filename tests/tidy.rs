@@ -31,7 +31,7 @@ const DOORS: [(&str, &[&str]); 15] = [
 ];
 
 /// Parts of `src/`, and the modules of the crate that each may see. `node.rs` and `main.rs` see everything.
-const SIGHT: [(&str, &[&str]); 18] = [
+const SIGHT: [(&str, &[&str]); 19] = [
     ("src/model.rs", &[]),
     ("src/log.rs", &["model"]),
     ("src/event.rs", &["model"]),
@@ -47,11 +47,28 @@ const SIGHT: [(&str, &[&str]); 18] = [
     ("src/backend", &["backend", "event", "log", "model", "telemetry"]),
     (
         "src/gateway",
-        &["backend", "config", "drain", "event", "gateway", "log", "model", "password", "probes", "protocol", "telemetry"],
+        &[
+            "backend",
+            "config",
+            "drain",
+            "event",
+            "gateway",
+            "log",
+            "model",
+            "password",
+            "probes",
+            "protocol",
+            "telemetry",
+            "tokens",
+        ],
     ),
-    ("src/ai", &["ai", "backend", "config", "drain", "event", "log", "model", "probes", "protocol", "stamp", "telemetry"]),
+    (
+        "src/ai",
+        &["ai", "backend", "config", "drain", "event", "log", "model", "probes", "protocol", "stamp", "telemetry", "tokens"],
+    ),
     ("src/status.rs", &["config", "model", "protocol"]),
     ("src/stamp.rs", &["model"]),
+    ("src/tokens.rs", &[]),
     ("src/bench", &["bench", "config", "log", "model", "protocol", "stamp"]),
 ];
 

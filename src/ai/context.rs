@@ -2,40 +2,10 @@
 
 use crate::ai::provider::Turn;
 use crate::model::Role;
+use crate::tokens;
 
 /// Where a model doesn't say how long its answers get, so much of its window is kept for one, in parts of the whole.
 const RESERVE_SHARE: u64 = 4;
-
-/// What every turn costs beside its text: role and separators, in tokens.
-const TURN_TOKENS: u64 = 8;
-
-/// Tokens that this text is, rather more than fewer: a token per 3.5 bytes of ASCII, two per 3 other characters.
-#[must_use]
-pub fn estimate_tokens(text: &str) -> u64 {
-    let mut weight = Weight::default();
-    weight.add(text);
-    weight.tokens()
-}
-
-/// The same for a text that comes in pieces.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Weight {
-    ascii: u64,
-    other: u64,
-}
-
-impl Weight {
-    pub fn add(&mut self, text: &str) {
-        let ascii = text.bytes().filter(u8::is_ascii).count();
-        self.ascii += ascii as u64;
-        self.other += if ascii == text.len() { 0 } else { (text.chars().count() - ascii) as u64 };
-    }
-
-    #[must_use]
-    pub fn tokens(&self) -> u64 {
-        (self.ascii * 2).div_ceil(7) + (self.other * 2).div_ceil(3)
-    }
-}
 
 /// Tokens that question and history may have together.
 #[must_use]
@@ -65,7 +35,7 @@ pub fn fit(system: Option<&str>, turns: &[Turn], so_far: &str, budget: Option<u6
 }
 
 fn cost(text: &str) -> u64 {
-    if text.is_empty() { 0 } else { estimate_tokens(text) + TURN_TOKENS }
+    if text.is_empty() { 0 } else { tokens::estimate(text) + tokens::TURN }
 }
 
 /// Consecutive turns of one role become one, and empty ones (an answer that failed before its first token) go:
@@ -145,14 +115,6 @@ mod tests {
         assert_eq!(budget(8_192, None), 6_144);
         assert_eq!(budget(8_192, Some(1_000)), 7_192);
         assert_eq!(budget(8_192, Some(1_000_000)), 4_096);
-    }
-
-    #[test]
-    fn estimates_lie_on_the_safe_side() {
-        assert_eq!(estimate_tokens(""), 0);
-        assert_eq!(estimate_tokens("Hello, how are you today?"), 8);
-        assert_eq!(estimate_tokens("日本語"), 2);
-        assert!(estimate_tokens("Trời hôm nay đẹp quá nhỉ") >= 8);
     }
 
     proptest! {

@@ -2,6 +2,7 @@
 
 pub mod batch;
 pub mod context;
+mod count;
 mod pace;
 mod prompt;
 pub mod provider;

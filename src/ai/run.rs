@@ -7,17 +7,18 @@ use futures_util::StreamExt;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::batch::Batch;
+use super::count::Count;
 use super::pace::Pace;
 use super::prompt;
 use super::provider::catalog::Catalog;
-use super::provider::{Model, Request, Step, Steps};
+use super::provider::{Request, Step, Steps};
 use super::writer::{Lost, Writer};
 use crate::backend::{Backends, Claim, Error, Hint, Progress, Subject};
 use crate::config::AiConfig;
 use crate::drain::Drain;
 use crate::event::{self, Answer, Happened};
 use crate::log::{Channel, Entry, Outcome, Own, Rung, Transcript};
-use crate::model::{Failure, Message, Position, Status, Time, Usage, UserId};
+use crate::model::{Failure, Message, Position, Status, Time, UserId};
 use crate::telemetry::{CancelPhase, Metrics, traces};
 
 /// Silence after which readers are told where the log ends.
@@ -69,7 +70,7 @@ struct Run {
     /// Everything that the model said, stored or on its way.
     transcript: Transcript,
     batch: Batch,
-    usage: Option<Usage>,
+    count: Count,
     /// What goes before the next tokens: this owner's first entry.
     pending: Vec<Entry>,
     first_token_ms: Option<u64>,
@@ -115,7 +116,7 @@ impl Run {
             trace,
             transcript: Transcript::default(),
             batch: Batch::default(),
-            usage: None,
+            count: Count::default(),
             pending: Vec::new(),
             first_token_ms: None,
             pace: Pace::asked(),
@@ -193,7 +194,7 @@ impl Run {
     async fn answer(&mut self) -> Result<End, Lost> {
         let progress = if self.attempt > 1 { Progress::Recovering } else { Progress::Running };
         self.tell(progress).await;
-        let Some(model) = self.model() else {
+        let Some(model) = self.bench.catalog.find(self.message.model.as_deref().unwrap_or_default()) else {
             let message = "the model of this answer is not offered any more".to_owned();
             return Ok(End::Failed(Failure { code: "upstream_error".to_owned(), message }));
         };
@@ -215,11 +216,8 @@ impl Run {
             trace: self.trace,
         };
         self.pace = Pace::asked();
+        self.count.asks(&request, model.info.context_tokens);
         self.stream(model.answer(request)).await
-    }
-
-    fn model(&self) -> Option<Arc<Model>> {
-        self.bench.catalog.find(self.message.model.as_deref().unwrap_or_default())
     }
 
     async fn tell(&mut self, progress: Progress) {
@@ -303,7 +301,7 @@ impl Run {
             Some(Ok(Step::Opened { rung, keep })) => self.open(rung, keep),
             Some(Ok(Step::Text(token))) => return self.token(Channel::Text, &token),
             Some(Ok(Step::Reasoning(token))) => return self.token(Channel::Reasoning, &token),
-            Some(Ok(Step::Usage(usage))) => self.usage = Some(usage),
+            Some(Ok(Step::Usage(usage))) => self.count.told(usage),
             Some(Ok(Step::Finish(reason))) => return Some(End::Finished { reason }),
             Some(Err(failure)) => return Some(End::Failed(failure)),
             None => {
@@ -381,10 +379,11 @@ impl Run {
         if status != Status::Interrupted {
             self.drain_batch().await?;
         }
+        let usage = self.count.total(&self.bench.backends, &self.message, &self.transcript, status).await;
         let outcome = Outcome {
             status,
             finish_reason,
-            usage: self.usage,
+            usage,
             timing: self.first_token_ms.map(|first_token_ms| crate::model::Timing {
                 first_token_ms,
                 total_ms: Time::now().since_ms(self.message.created_at),
@@ -399,7 +398,7 @@ impl Run {
         if let Some(answer) = Answer::of(&message) {
             self.happened(Happened::Ended { answer, end: event::End::of_message(&message) });
         }
-        self.pace.report(&self.bench.metrics, self.message.model.as_deref().unwrap_or_default(), self.usage);
+        self.pace.report(&self.bench.metrics, self.message.model.as_deref().unwrap_or_default(), outcome.usage);
         self.announce(position, outcome).await;
         Ok(status.as_str())
     }

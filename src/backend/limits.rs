@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::Result;
-use crate::model::GenerationId;
+use crate::model::{GenerationId, Status, Usage};
 
 /// Counters that all nodes share. They protect, and are not the truth of anything: what a restart of the store loses of them
 /// is lost, and whoever asks decides what [`super::Error::Unavailable`] means.
@@ -18,14 +18,21 @@ pub trait Limits: Send + Sync + std::fmt::Debug {
     /// again, and may be when its node or store restarts.
     async fn take(&self, buckets: &[Bucket]) -> Result<Option<Refused>>;
 
-    /// Lets an answer begin: takes from the buckets as [`Limits::take`] does, and then brings the answer into all the rooms, or
-    /// into none, as [`Refused::Full`] says; what was taken stays taken. It stays there until [`Limits::end`], or until its
-    /// generation has ended in whichever way, and for [`ANSWER_EXPIRY`] at most. The same generation comes in only once. One that
-    /// is not submitted within seconds may count as ended.
+    /// Lets an answer begin: takes from the buckets as [`Limits::take`] does, and then brings the answer into all the rooms and
+    /// reserves what it may cost, or neither, as [`Refused::Full`] or [`Refused::Spent`] says; what was taken stays taken. It stays
+    /// there until [`Limits::end`], or until its generation has ended in whichever way, and for [`ANSWER_EXPIRY`] at most. The same
+    /// generation comes in only once. One that is not submitted within seconds may count as ended.
+    ///
+    /// An end that is stored uses what [`Used::of`] says of its message, and no more is reserved; that of an answer which is removed
+    /// with its conversation, all that was reserved.
     async fn begin(&self, opening: &Opening) -> Result<Option<Refused>>;
 
-    /// The answer leaves its rooms. Where it isn't in any, nothing happens.
-    async fn end(&self, generation: &GenerationId) -> Result<()>;
+    /// The answer leaves its rooms, and so much of what was reserved was used (also more than was reserved): in the period in which it
+    /// began, whenever it ends. Where it isn't in any, or was ended before, nothing happens.
+    async fn end(&self, generation: &GenerationId, used: Used) -> Result<()>;
+
+    /// What a period of a budget has cost so far. Answers whose end nobody told count as reserved until somebody needs the place.
+    async fn spent(&self, budget: &Budget) -> Result<Spent>;
 
     /// This holder lives, for [`HOLDER_EXPIRY`] from now; with `gone` it doesn't, and nobody it let in counts any more. Answers
     /// whether it was known to live: if not, whoever it let in has to come in again.
@@ -45,6 +52,9 @@ pub const NAME_BYTES_MAX: usize = 200;
 
 /// An answer that nobody ended is not counted any longer than this.
 pub const ANSWER_EXPIRY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What was spent is known for at least so long after the last answer of its period began.
+pub const SPENT_EXPIRY: Duration = Duration::from_secs(3 * 24 * 60 * 60);
 
 /// A holder that was silent for so long counts as dead, and its people as gone.
 pub const HOLDER_EXPIRY: Duration = Duration::from_secs(5);
@@ -72,6 +82,52 @@ pub struct Opening {
     pub generation: GenerationId,
     pub buckets: Vec<Bucket>,
     pub rooms: Vec<Room>,
+    pub cost: Option<Cost>,
+}
+
+/// Something of which there is so much in each period. What one period leaves is not for the next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Budget {
+    pub name: String,
+    /// Which period: for a day, how many there were since 1970.
+    pub period: u64,
+}
+
+/// What an answer may cost at most, as far as anybody knows, of a budget that has so much.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cost {
+    pub budget: Budget,
+    pub amount: u64,
+    pub most: u64,
+}
+
+/// Of what was reserved for an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Used {
+    So(u64),
+    /// Nobody can tell any more, so all of it.
+    Reserved,
+}
+
+impl Used {
+    pub const NOTHING: Self = Self::So(0);
+
+    /// What an answer that ended like this says of itself: its tokens; nothing, where no model was asked; and where it was given up by
+    /// somebody who could not count, nobody knows.
+    #[must_use]
+    pub fn of(usage: Option<Usage>, status: Status) -> Self {
+        match (usage, status) {
+            (Some(usage), _) => Self::So(usage.input_tokens.saturating_add(usage.output_tokens)),
+            (None, Status::Completed | Status::Cancelled | Status::Failed) => Self::NOTHING,
+            (None, Status::Queued | Status::Running | Status::Interrupted) => Self::Reserved,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spent {
+    pub used: u64,
+    pub reserved: u64,
 }
 
 /// So many who come in together.
@@ -84,8 +140,17 @@ pub struct Party {
 /// Why not. The numbers are places in the lists that were asked with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
-    Empty { bucket: usize, wait: Duration },
-    Full { room: usize },
+    Empty {
+        bucket: usize,
+        wait: Duration,
+    },
+    Full {
+        room: usize,
+    },
+    /// So much is left of the budget, which is not enough.
+    Spent {
+        left: u64,
+    },
 }
 
 /// How a bucket fills.

@@ -25,7 +25,7 @@ pub use measured::measured;
 use crate::event::Happened;
 use crate::log::{Entry, Outcome};
 use crate::model::{
-    Conversation, ConversationId, GenerationId, Message, MessageId, ModelInfo, NodeInfo, Options, Position, Status, Time, UserId,
+    Conversation, ConversationId, GenerationId, Message, MessageId, NodeInfo, Options, Position, Status, Time, UserId,
 };
 
 /// One variant per reaction of a caller.
@@ -484,17 +484,4 @@ pub enum Progress {
     Queued,
     Running,
     Recovering,
-}
-
-/// Models that workers offer, over all nodes: the same id once, the default of the first node that names one.
-#[must_use]
-pub fn models_of(nodes: &[NodeInfo]) -> Vec<ModelInfo> {
-    let mut models: Vec<ModelInfo> = Vec::new();
-    for model in nodes.iter().flat_map(|node| &node.models) {
-        if !models.iter().any(|known| known.id == model.id) {
-            let has_default = models.iter().any(|known| known.default);
-            models.push(ModelInfo { default: model.default && !has_default, ..model.clone() });
-        }
-    }
-    models
 }

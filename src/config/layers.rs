@@ -259,6 +259,12 @@ impl Section<'_> {
         items.flatten().ok_or_else(|| self.error(key, "must be a list of texts"))
     }
 
+    /// False where it isn't set.
+    pub(super) fn flag(&self, key: &str) -> Result<bool, ConfigError> {
+        let Some(leaf) = self.layers.ask(&self.path(key), Show::Plain) else { return Ok(false) };
+        leaf.value.as_bool().ok_or_else(|| self.error(key, "must be true or false"))
+    }
+
     pub(super) fn number(&self, key: &str, range: RangeInclusive<u64>) -> Result<u64, ConfigError> {
         self.optional_number(key, range)?.ok_or_else(|| self.missing(key))
     }

@@ -92,6 +92,12 @@ fn model(item: &Section<'_>, inherited: Deadlines, env: &Environment) -> Result<
     {
         return Err(item.error("max_tokens", "leaves no room for a question: it must be less than context_tokens"));
     }
+    let cap = item.optional_number("max_tokens_cap", 1..=u64::from(u32::MAX))?.and_then(|number| u32::try_from(number).ok());
+    if let (Some(max), Some(cap)) = (max_tokens, cap)
+        && max > cap
+    {
+        return Err(item.error("max_tokens", "is more than max_tokens_cap, which no answer goes beyond"));
+    }
     let deadlines = deadlines(&item.section("deadlines"), Some(inherited))?;
     let fallbacks = item.items("fallbacks")?;
     if fallbacks.len() > FALLBACKS_MAX {
@@ -103,7 +109,8 @@ fn model(item: &Section<'_>, inherited: Deadlines, env: &Environment) -> Result<
     for fallback in &fallbacks {
         upstreams.push(upstream(fallback, &called, env)?);
     }
-    Ok(ModelConfig { id, name, context_tokens, max_tokens, deadlines, upstreams })
+    let admin_only = item.flag("admin_only")?;
+    Ok(ModelConfig { id, name, context_tokens, max_tokens, max_tokens_cap: cap, admin_only, deadlines, upstreams })
 }
 
 fn upstream(item: &Section<'_>, called: &str, env: &Environment) -> Result<UpstreamConfig, ConfigError> {

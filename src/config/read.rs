@@ -12,7 +12,7 @@ use super::layers::{Layers, Section, nearest, quote};
 use super::models;
 use super::{
     AiConfig, AskerLimits, Config, ConfigError, DataDir, Deployment, GatewayConfig, HttpConfig, LimitsConfig, LogConfig,
-    RetryConfig, Roles, Secret, TracesConfig,
+    RetryConfig, Roles, Secret, TokenLimit, TracesConfig,
 };
 
 pub(super) const SECOND_MS: u64 = 1_000;
@@ -22,6 +22,7 @@ pub(super) const DAY_MS: u64 = 24 * HOUR_MS;
 const KIB: u64 = 1024;
 const GIB: u64 = KIB * KIB * KIB;
 const MILLION: u64 = 1_000_000;
+const TOKENS_MAX: u64 = MILLION * MILLION;
 
 /// Node ids and prefixes become parts of keys and subjects.
 const NAME_BYTES_MAX: usize = 100;
@@ -207,7 +208,11 @@ fn gateway(layers: &Layers, auth: AuthConfig, http: &HttpConfig) -> Result<Gatew
         tls: http.tls.is_some(),
         admin_apart: http.admin_listen.is_some(),
         auth,
-        limits: LimitsConfig { user: asker_limits(&limits.section("user"))?, address: asker_limits(&limits.section("address"))? },
+        limits: LimitsConfig {
+            user: asker_limits(&limits.section("user"))?,
+            address: asker_limits(&limits.section("address"))?,
+            tokens: token_limit(&limits.section("user"))?,
+        },
     };
     if let Some(origin) = config.allowed_origins.iter().find(|origin| !auth::is_origin(origin)) {
         let problem = format_args!("must hold origins like \"https://chat.example.org\", without a path, not {}", quote(origin));
@@ -223,6 +228,16 @@ fn asker_limits(section: &Section<'_>) -> Result<AskerLimits, ConfigError> {
         connections: most("connections_max")?,
         running: most("running_max")?,
     })
+}
+
+fn token_limit(section: &Section<'_>) -> Result<Option<TokenLimit>, ConfigError> {
+    let per_day = section.number("tokens_per_day", 0..=TOKENS_MAX)?;
+    let answer = section.number("answer_tokens_reserved", 1..=u64::from(u32::MAX))?;
+    if per_day != 0 && per_day <= answer {
+        let why = "is not more than answer_tokens_reserved, so that no question could be asked";
+        return Err(section.error("tokens_per_day", why));
+    }
+    Ok((per_day != 0).then_some(TokenLimit { per_day, answer }))
 }
 
 fn ai(layers: &Layers, env: &Environment) -> Result<AiConfig, ConfigError> {

@@ -74,6 +74,21 @@ fn the_default_file_gives_every_documented_number() {
 }
 
 #[test]
+fn a_model_may_be_short_and_for_admins() {
+    let head = "[[models]]\nid = \"m\"\nprovider = \"demo\"\n";
+    let model = |text: &str| match Toml::new(&format!("{head}{text}")).config().ai.models {
+        ModelSource::Configured(models) => (models[0].max_tokens, models[0].max_tokens_cap, models[0].admin_only),
+        found => panic!("{found:?}"),
+    };
+    assert_eq!(model(""), (None, None, false));
+    assert_eq!(model("max_tokens = 5\nmax_tokens_cap = 5\nadmin_only = true"), (Some(5), Some(5), true));
+    let said = |text: &str| Toml::new(&format!("{head}{text}")).error();
+    assert!(said("max_tokens = 6\nmax_tokens_cap = 5").contains("models[0].max_tokens is more than max_tokens_cap"));
+    assert!(said("max_tokens_cap = 0").contains("models[0].max_tokens_cap must be a whole number from 1 to"));
+    assert!(said("admin_only = \"yes\"").contains("models[0].admin_only must be true or false"));
+}
+
+#[test]
 fn limits_are_numbers_and_nothing_is_none() {
     let most = |limits: AskerLimits| {
         [limits.requests_per_minute, limits.connections, limits.running].map(|most| most.map_or(0, NonZeroU32::get))
@@ -92,6 +107,12 @@ fn limits_are_numbers_and_nothing_is_none() {
             .contains("there is no key limits.user.running, the nearest is limits.user.running_max")
     );
     assert!(said("[limits]\nconnections_max = 1").contains("there is no key limits.connections_max"));
+    assert_eq!(limits.tokens, None);
+    let tokens = |text: &str| Toml::new(&format!("[limits.user]\n{text}")).config().gateway.limits.tokens;
+    assert_eq!(tokens("tokens_per_day = 50_000"), Some(TokenLimit { per_day: 50_000, answer: 4_096 }));
+    assert_eq!(tokens("tokens_per_day = 100\nanswer_tokens_reserved = 99"), Some(TokenLimit { per_day: 100, answer: 99 }));
+    assert!(said("[limits.user]\ntokens_per_day = 4_096").contains("tokens_per_day is not more than answer_tokens_reserved"));
+    assert!(said("[limits.address]\ntokens_per_day = 9").contains("there is no key limits.address.tokens_per_day"));
     let dump = dump(&[], &[]);
     assert!(dump.contains("[limits.user]\nrequests_per_minute_max = 300\nconnections_max = 200\n"), "{dump}");
 }

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::Refusal;
-use crate::backend::limits::{Bucket, Limits, Opening, Rate, Refused, Room};
+use crate::backend::limits::{Bucket, Budget, Cost, Limits, Opening, Rate, Refused, Room, Used};
 use crate::backend::{self, Error};
-use crate::config::LimitsConfig;
-use crate::model::{GenerationId, UserId};
+use crate::config::{LimitsConfig, TokenLimit};
+use crate::model::{GenerationId, Time, UserId};
 use crate::protocol::ErrorCode;
 use crate::telemetry::Metrics;
 
@@ -21,6 +21,7 @@ const RUNNING_RETRY: Duration = Duration::from_secs(2);
 pub struct Asker {
     pub user: UserId,
     pub near: Arc<str>,
+    pub admin: bool,
 }
 
 /// Cheap to clone.
@@ -52,11 +53,17 @@ impl Allowance {
         }
     }
 
-    /// Whether an answer may begin. It is counted until it has ended, or [`Self::never_began`].
+    /// Whether tokens are counted, so that somebody has to say what an answer may cost.
+    #[must_use]
+    pub fn tokens(&self) -> Option<TokenLimit> {
+        self.config.tokens
+    }
+
+    /// Whether an answer may begin that costs so many tokens at most. It is counted until it has ended, or [`Self::never_began`].
     ///
     /// # Errors
-    /// `rate_limited`.
-    pub async fn answer(&self, asker: &Asker, generation: &GenerationId) -> Result<(), Refusal> {
+    /// `rate_limited`, `quota_exceeded`.
+    pub async fn answer(&self, asker: &Asker, generation: &GenerationId, tokens: u64) -> Result<(), Refusal> {
         let (buckets, bucket_scopes) = self.buckets(asker);
         let limits = [
             (self.config.user.running, format!("answers-of-{}", asker.user), "user_running"),
@@ -64,10 +71,13 @@ impl Allowance {
         ];
         let set = limits.into_iter().filter_map(|(most, name, scope)| Some((Room { name, most: most?.get() }, scope)));
         let (rooms, room_scopes): (Vec<Room>, Vec<&str>) = set.unzip();
-        if buckets.is_empty() && rooms.is_empty() {
+        let now = Time::now();
+        let budget = Budget { name: format!("tokens-of-{}", asker.user), period: now.day() };
+        let cost = self.config.tokens.map(|limit| Cost { budget, amount: tokens, most: limit.per_day });
+        if buckets.is_empty() && rooms.is_empty() && cost.is_none() {
             return Ok(());
         }
-        let opening = Opening { generation: generation.clone(), buckets, rooms };
+        let opening = Opening { generation: generation.clone(), buckets, rooms, cost };
         match soon(self.limits.begin(&opening)).await {
             None => Ok(()),
             Some(Refused::Empty { bucket, wait }) => {
@@ -77,13 +87,22 @@ impl Allowance {
                 let message = "too many answers are running; wait until one of them has ended";
                 Err(self.refusal(room_scopes[room], message, RUNNING_RETRY))
             }
+            Some(Refused::Spent { left }) => {
+                let message = format!(
+                    "of today's tokens {left} are left, and this question with its history and the longest answer may need more; \
+                     the next day of UTC brings new ones"
+                );
+                let wait = Duration::from_millis(now.ms_left_of_day());
+                Err(Refusal { code: ErrorCode::QuotaExceeded, ..self.refusal("user_tokens", &message, wait) })
+            }
         }
     }
 
     /// What was to begin did not.
     pub async fn never_began(&self, generation: &GenerationId) {
-        if self.config.user.running.is_some() || self.config.address.running.is_some() {
-            let _ = soon(async { self.limits.end(generation).await.map(Some) }).await;
+        let LimitsConfig { user, address, tokens } = self.config;
+        if user.running.is_some() || address.running.is_some() || tokens.is_some() {
+            let _ = soon(async { self.limits.end(generation, Used::NOTHING).await.map(Some) }).await;
         }
     }
 

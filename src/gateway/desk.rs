@@ -6,15 +6,15 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use unicode_segmentation::UnicodeSegmentation;
 
-use super::allowance::{Allowance, Asker};
+use super::allowance::{Allowance, Asker, COUNTED_WITHIN};
+use super::cost;
 use super::error::Refusal;
 use crate::backend::{
     Backends, Cancel, Cluster, Error, Hint, Parent, Progress, Question, REQUEST_ID_BYTES_MAX, Subject, Submission, Submitted,
-    models_of,
 };
 use crate::drain::Drain;
 use crate::event::{Answer, End, Happened};
-use crate::model::{Conversation, ConversationId, GenerationId, MessageId, ModelInfo, Options, Role, Time, UserId};
+use crate::model::{Conversation, ConversationId, GenerationId, MessageId, ModelInfo, Options, Role, Time, UserId, models_of};
 use crate::protocol::ErrorCode;
 use crate::telemetry::{CancelPhase, Metrics};
 
@@ -56,10 +56,12 @@ impl Desk {
         Self { backends, allowance, drain, cluster, metrics, prompt_bytes_max }
     }
 
-    /// The models that workers offer now.
+    /// The models that workers offer now, without those that are not for this caller.
     #[must_use]
-    pub fn models(&self) -> Vec<ModelInfo> {
-        models_of(&self.cluster.borrow().nodes)
+    pub fn models(&self, admin: bool) -> Vec<ModelInfo> {
+        let mut models = models_of(&self.cluster.borrow().nodes);
+        models.retain(|model| admin || !model.admin_only);
+        models
     }
 
     /// Stores a question, queues its answer, and tells workers and other readers.
@@ -75,7 +77,7 @@ impl Desk {
         }
         let options = asked.options.unwrap_or_default();
         self.check_options(&options)?;
-        let model = self.model(asked.model.as_deref())?;
+        let model = self.model(asker, asked.model.as_deref())?;
         let (conversation, create) = match &asked.conversation {
             Some(id) => (ConversationId::parse(id).map_err(|_| Refusal::not_found())?, None),
             None => (ConversationId::for_request(user, &asked.request_id), Some(title(&asked.content))),
@@ -109,11 +111,11 @@ impl Desk {
         let answer = self.backends.store.message(&id).await?;
         let question = answer.parent.filter(|_| answer.role == Role::Assistant);
         let Some(question) = question else { return Err(Refusal::bad("only an answer can be written again")) };
-        let offered = self.models();
+        let offered = self.models(asker.admin);
         let before = answer.model.filter(|old| model.is_none() && offered.iter().any(|info| info.id == *old));
         let model = match before {
             Some(model) => model,
-            None => self.model(model)?,
+            None => self.model(asker, model)?,
         };
         let options = answer.options.unwrap_or_default();
         let submission = submission(user, request_id, conversation, None, Parent::Of(question), None, model, options);
@@ -134,7 +136,8 @@ impl Desk {
     }
 
     async fn store(&self, asker: &Asker, mut submission: Submission) -> Result<Submitted, Refusal> {
-        let refused = self.allowance.answer(asker, &submission.generation).await.err();
+        let tokens = self.tokens(asker, &submission).await;
+        let refused = self.allowance.answer(asker, &submission.generation, tokens).await.err();
         // Who asks too much is still told what he asked before.
         submission.only_repeat = refused.is_some();
         let mut sending = self.metrics.traces().send(&submission.generation, &submission.model);
@@ -159,6 +162,16 @@ impl Desk {
     async fn stored(&self, submission: &Submission) -> Result<Submitted, Error> {
         let _storing = self.metrics.traces().submit(&submission.generation);
         self.backends.generations.submit(submission).await
+    }
+
+    /// What its answer may cost, where that is counted. While nobody can say, its history is left out.
+    async fn tokens(&self, asker: &Asker, submission: &Submission) -> u64 {
+        let Some(limit) = self.allowance.tokens() else { return 0 };
+        let models = self.models(asker.admin);
+        let model = models.iter().find(|model| model.id == submission.model);
+        let estimate = cost::estimate(&*self.backends.store, submission, model, limit.answer);
+        let estimate = tokio::time::timeout(COUNTED_WITHIN, Box::pin(estimate)).await;
+        estimate.unwrap_or(Ok(limit.answer)).unwrap_or(limit.answer)
     }
 
     /// Tells workers, the conversation's readers and the user's other tabs. What is lost here costs time only.
@@ -232,8 +245,8 @@ impl Desk {
         Ok(())
     }
 
-    fn model(&self, wanted: Option<&str>) -> Result<String, Refusal> {
-        let offered = self.models();
+    fn model(&self, asker: &Asker, wanted: Option<&str>) -> Result<String, Refusal> {
+        let offered = self.models(asker.admin);
         let found = match wanted {
             Some(id) => offered.iter().find(|info| info.id == id),
             None => offered.iter().find(|info| info.default).or_else(|| offered.first()),

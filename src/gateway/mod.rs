@@ -2,6 +2,7 @@
 
 pub mod allowance;
 pub mod auth;
+mod cost;
 pub mod desk;
 pub mod error;
 pub mod frames;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use chatnode::backend::limits::{Bucket, HOLDER_EXPIRY, Opening, Party, Rate, Refused, Room};
+use chatnode::backend::limits::{Bucket, HOLDER_EXPIRY, Opening, Party, Rate, Refused, Room, Used};
 use chatnode::backend::{Backends, Submission};
 use chatnode::model::{ConversationId, GenerationId, Status, UserId};
 use futures_util::future::join_all;
@@ -78,7 +78,11 @@ pub(crate) async fn all_buckets_or_none(backends: Backends) {
 
 /// What begins an answer that is to be submitted.
 fn begins(submission: &Submission, rooms: &[Room]) -> Opening {
-    Opening { generation: submission.generation.clone(), buckets: Vec::new(), rooms: rooms.to_vec() }
+    begins_in(submission.generation.clone(), rooms)
+}
+
+fn begins_in(generation: GenerationId, rooms: &[Room]) -> Opening {
+    Opening { generation, buckets: Vec::new(), rooms: rooms.to_vec(), cost: None }
 }
 
 /// Counts a question, and asks it.
@@ -114,8 +118,8 @@ pub(crate) async fn answers_leave_their_rooms_when_they_end(backends: Backends) 
     assert_eq!(counted(&backends, &asked[4], &rooms).await, None, "one was deleted");
     assert_eq!(counted(&backends, &asked[5], &rooms).await, full);
 
-    backends.limits.end(&asked[4].generation).await.expect("end");
-    backends.limits.end(&asked[4].generation).await.expect("to end twice is harmless");
+    backends.limits.end(&asked[4].generation, Used::NOTHING).await.expect("end");
+    backends.limits.end(&asked[4].generation, Used::NOTHING).await.expect("to end twice is harmless");
     assert_eq!(counted(&backends, &asked[5], &rooms).await, None);
     assert_eq!(counted(&backends, &asked[6], &rooms).await, full);
     // What was refused is in no room.
@@ -129,8 +133,7 @@ pub(crate) async fn answers_leave_their_rooms_when_they_end(backends: Backends) 
 pub(crate) async fn one_room_for_all_at_once(backends: Backends) {
     let c = ConversationId::generate();
     let begin = async |_| {
-        let opening =
-            Opening { generation: GenerationId::generate(&c), buckets: Vec::new(), rooms: vec![room("a", 10), room("b", 1_000)] };
+        let opening = begins_in(GenerationId::generate(&c), &[room("a", 10), room("b", 1_000)]);
         backends.limits.begin(&opening).await.expect("begin")
     };
     let inside = join_all((0..50).map(begin)).await.into_iter().filter(Option::is_none).count();
@@ -144,6 +147,7 @@ pub(crate) async fn a_refused_answer_was_a_request(backends: Backends) {
             generation: GenerationId::generate(&c),
             buckets: vec![bucket("requests", SLOW)],
             rooms: vec![room("running", 1)],
+            cost: None,
         };
         backends.limits.begin(&opening).await.expect("begin")
     };

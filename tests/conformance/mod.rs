@@ -7,6 +7,7 @@ pub(crate) mod stage;
 
 mod accounts;
 mod backplane;
+mod budgets;
 mod cancel;
 mod claim;
 mod cluster;
@@ -92,6 +93,10 @@ macro_rules! every_case {
                 answers_leave_their_rooms_when_they_end one_room_for_all_at_once a_refused_answer_was_a_request
                 answers_that_never_were_lapse only_a_repeat_is_answered
                 people_of_all_holders_count people_of_the_dead_do_not_count people_at_once
+            }
+            budgets {
+                what_is_reserved_becomes_what_was_used an_end_counts_once one_budget_for_all_at_once
+                each_period_has_its_own rooms_and_budget_or_neither reservations_that_are_over_lapse
             }
         }
     };

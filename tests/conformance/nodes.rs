@@ -69,6 +69,9 @@ fn node(id: &str) -> NodeInfo {
             demo: true,
             default: true,
             context_tokens: Some(4096),
+            max_tokens: Some(64),
+            max_tokens_cap: Some(128),
+            admin_only: true,
         }],
     }
 }

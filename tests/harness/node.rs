@@ -48,6 +48,8 @@ pub(crate) fn model(id: &str) -> ModelConfig {
         name: id.to_owned(),
         context_tokens: None,
         max_tokens: None,
+        max_tokens_cap: None,
+        admin_only: false,
         deadlines: Deadlines { connect: minute, first_token: minute, idle: minute, total: minute },
         upstreams: vec![UpstreamConfig {
             provider: ProviderKind::Demo,

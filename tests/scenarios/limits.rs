@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use chatnode::backend::Backends;
 use chatnode::backend::limits::HOLDER_EXPIRY;
 use chatnode::config::{Config, Network, Roles};
 use chatnode::protocol::{ErrorCode, ServerFrame};
@@ -30,28 +31,30 @@ const LONG: &str = "/demo tokens=100000 rate=1";
 const SLACK: Duration = Duration::from_secs(4);
 
 /// Gateways, the first of which runs models as well. Each has its own link to the servers, if there are any.
-struct Stage {
-    nodes: Vec<Node>,
+pub(super) struct Stage {
+    pub(super) nodes: Vec<Node>,
+    pub(super) backends: Backends,
     worlds: Vec<World>,
 }
 
 impl Stage {
-    async fn embedded(gateways: usize, change: impl Fn(&mut Config)) -> Self {
+    pub(super) async fn embedded(gateways: usize, change: impl Fn(&mut Config)) -> Self {
         let backends = world();
         let mut nodes = Vec::new();
         for n in 0..gateways {
             nodes.push(Node::with(config_of(n, &change), &backends).await);
         }
-        Self { nodes, worlds: Vec::new() }
+        Self { nodes, backends, worlds: Vec::new() }
     }
 
-    async fn cluster(gateways: usize, change: impl Fn(&mut Config)) -> Option<Self> {
+    pub(super) async fn cluster(gateways: usize, change: impl Fn(&mut Config)) -> Option<Self> {
         let shared = shared()?;
         Some(Self::on(&redis_url(&shared.redis), &nats_url(&shared.nats), gateways, change).await)
     }
 
     async fn on(redis: &str, nats: &str, gateways: usize, change: impl Fn(&mut Config)) -> Self {
-        let mut stage = Self { nodes: Vec::new(), worlds: vec![World::open(redis, nats, LEASE).await] };
+        let world = World::open(redis, nats, LEASE).await;
+        let mut stage = Self { nodes: Vec::new(), backends: world.backends.clone(), worlds: vec![world] };
         for n in 0..gateways {
             if n > 0 {
                 stage.worlds.push(World::join(redis, nats, LEASE, &stage.worlds[0].prefix).await);
@@ -62,12 +65,12 @@ impl Stage {
         stage
     }
 
-    fn at(&self, n: usize) -> SocketAddr {
+    pub(super) fn at(&self, n: usize) -> SocketAddr {
         self.nodes[n % self.nodes.len()].address
     }
 
     /// A browser that all gateways know, once they know who runs models.
-    async fn browser(&self) -> Rest {
+    pub(super) async fn browser(&self) -> Rest {
         for node in &self.nodes {
             let rest = Rest::open(node.address).await;
             let offered = async || rest.got("/api/models").await["items"][0]["id"].is_string().then_some(());
@@ -76,7 +79,7 @@ impl Stage {
         Rest::open(self.at(0)).await
     }
 
-    async fn limited(&self, scope: &str) -> f64 {
+    pub(super) async fn limited(&self, scope: &str) -> f64 {
         let mut sum = 0.0;
         for node in &self.nodes {
             let text = Rest::open(node.address).await.text("/metrics").await;
@@ -85,7 +88,7 @@ impl Stage {
         sum
     }
 
-    async fn end(self) {
+    pub(super) async fn end(self) {
         self.nodes.into_iter().for_each(Node::kill);
         for world in self.worlds {
             world.end().await;
@@ -116,6 +119,7 @@ macro_rules! on_both {
         }
     }};
 }
+pub(super) use on_both;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn six_gateways_count_requests_as_one() {

@@ -4,6 +4,7 @@ mod backup;
 mod badinput;
 mod bearer;
 mod bench;
+mod budget;
 mod cluster_credentials;
 mod cluster_differential;
 mod cluster_memory;

@@ -43,6 +43,8 @@ pub(super) fn config(upstreams: Vec<UpstreamConfig>) -> ModelConfig {
         name: "M".to_owned(),
         context_tokens: None,
         max_tokens: None,
+        max_tokens_cap: None,
+        admin_only: false,
         deadlines: DEADLINES,
         upstreams,
     }

@@ -128,7 +128,19 @@ export type ModelInfo = { id: string, name: string, provider: string,
 /**
  * The built-in demonstration model, to be labelled as such wherever it shows.
  */
-demo: boolean, default: boolean, context_tokens?: number, };
+demo: boolean, default: boolean, context_tokens?: number, 
+/**
+ * The longest answer, in tokens, where the user sets none.
+ */
+max_tokens?: number, 
+/**
+ * The longest answer that anybody gets, whatever the user sets.
+ */
+max_tokens_cap?: number, 
+/**
+ * Others don't see it, and can't ask it.
+ */
+admin_only?: boolean, };
 
 export type NodeInfo = { id: string, roles: Array<string>, version: string, draining: boolean, started_at: string, seen_at: string, connections: number, running: number, capacity: number, models: Array<ModelInfo>, };
 

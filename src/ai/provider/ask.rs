@@ -5,6 +5,7 @@ use super::{Request, Turn};
 use crate::ai::context;
 use crate::log::Rung;
 use crate::model::Role;
+use crate::tokens;
 
 /// The turn that asks for the rest where a text can't be handed over as the upstream's own.
 const CONTINUE: &str = "Your answer above was cut off. Continue it exactly where it stops: begin with the very next word, repeat \
@@ -54,7 +55,7 @@ impl Ask {
         let kept = &request.so_far[..keep];
         let system = request.options.system.clone().filter(|system| !system.trim().is_empty());
         let max_tokens = request.options.max_tokens.or(max_tokens);
-        let budget = context_tokens.map(|tokens| context::budget(tokens, max_tokens));
+        let budget = context_tokens.map(|window| context::budget(window, max_tokens));
         let turns = context::fit(system.as_deref(), &request.turns, kept, budget);
         let mut messages: Vec<Said> = turns.into_iter().map(Said::from).collect();
         if keep > 0 {
@@ -78,7 +79,7 @@ impl Ask {
     #[must_use]
     pub(super) fn input_tokens(&self) -> u64 {
         let texts = self.messages.iter().map(|said| said.content.as_str()).chain(self.system.as_deref());
-        texts.map(context::estimate_tokens).sum()
+        texts.map(tokens::estimate).sum()
     }
 
     /// What to do where the old text meets the new.
@@ -103,6 +104,6 @@ impl From<Turn> for Said {
 }
 
 fn rest(max: u32, kept: &str) -> u32 {
-    let left = u64::from(max).saturating_sub(context::estimate_tokens(kept));
+    let left = u64::from(max).saturating_sub(tokens::estimate(kept));
     u32::try_from(left.max(REST_TOKENS_MIN)).unwrap_or(max).min(max)
 }

@@ -93,6 +93,9 @@ impl Model {
             demo,
             default: false,
             context_tokens: config.context_tokens,
+            max_tokens: config.max_tokens,
+            max_tokens_cap: config.max_tokens_cap,
+            admin_only: config.admin_only,
         };
         Self { info, route: Arc::new(Route::new(config, retry, http, metrics)) }
     }
@@ -112,6 +115,8 @@ impl Model {
             name: "Demonstration (no real model)".to_owned(),
             context_tokens: None,
             max_tokens: None,
+            max_tokens_cap: None,
+            admin_only: false,
             deadlines,
             upstreams: vec![upstream],
         };
@@ -121,12 +126,15 @@ impl Model {
     /// True when this is what it was made from, so that it need not be made again.
     #[must_use]
     pub fn is_of(&self, config: &ModelConfig) -> bool {
-        self.info.name == config.name && self.route.is_of(config)
+        let info = (self.info.max_tokens_cap, self.info.admin_only) == (config.max_tokens_cap, config.admin_only);
+        info && self.info.name == config.name && self.route.is_of(config)
     }
 
     /// Asks. Retries and falls over to the next upstream before the first token only.
     #[must_use]
-    pub fn answer(&self, request: Request) -> Steps {
+    pub fn answer(&self, mut request: Request) -> Steps {
+        // Whatever the user set, and whenever: the operator's word is the last.
+        request.options.max_tokens = self.info.longest_answer(request.options.max_tokens);
         self.route.clone().answer(request)
     }
 }

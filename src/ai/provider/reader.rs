@@ -12,8 +12,8 @@ use super::ndjson::Lines;
 use super::reply::{Fault, Piece, Then, code, finish_reason};
 use super::sse::{EVENT_BYTES_MAX, Sse, TooBig};
 use super::{anthropic, ollama, openai, refusal};
-use crate::ai::context::Weight;
 use crate::model::Usage;
+use crate::tokens::Weight;
 
 /// Whose words are spoken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,12 +13,12 @@ use super::reply::{Fault, Piece, Pieces, Then, code};
 use super::seam::Seam;
 use super::upstream::{Limits, Upstream};
 use super::{Request, Step, Steps, provider_name};
-use crate::ai::context;
 use crate::config::{Deadlines, ModelConfig, RetryConfig};
 use crate::log::Rung;
 use crate::model::{Failure, Usage};
 use crate::telemetry::Metrics;
 use crate::telemetry::traces::Span;
+use crate::tokens;
 
 /// An upstream that wants to be left alone for longer than this is passed over.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(20);
@@ -257,7 +257,7 @@ impl Way {
         match within(opening, first_token, code::FIRST_TOKEN_TIMEOUT, self.end).await.flatten() {
             Ok((pieces, seam, first)) => {
                 permit.answers();
-                let kept_tokens = context::estimate_tokens(&self.request.so_far[..keep]);
+                let kept_tokens = tokens::estimate(&self.request.so_far[..keep]);
                 Ok(Box::new(Running { pieces, permit, span, seam, next: Some(first), then: None, kept_tokens }))
             }
             Err(fault) => {

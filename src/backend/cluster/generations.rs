@@ -10,7 +10,7 @@ use super::keys;
 use super::record;
 use super::steps::{Answer, Step};
 use super::store::described;
-use crate::backend::limits::Limits;
+use crate::backend::limits::{Limits, Used};
 use crate::backend::{Cancel, Claim, Error, Generations, Lease, LogPage, Phase, Renewed, Result, Submission, Submitted};
 use crate::log::{Entry, Outcome};
 use crate::model::{GenerationId, Message, Position, Status, Time};
@@ -72,7 +72,7 @@ impl Generations for Redis {
         ];
         let mut answer = self.on_generation(&self.link.steps.finish, generation, args).await?;
         written(&mut answer)?;
-        Box::pin(self.clear_up(&mut answer, generation)).await;
+        Box::pin(self.clear_up(&mut answer, generation, Used::of(outcome.usage, outcome.status))).await;
         Ok(())
     }
 
@@ -89,7 +89,7 @@ impl Generations for Redis {
         match answer.word().as_str() {
             "ASKED" => Ok(Cancel::Requested),
             "NOW" => {
-                Box::pin(self.clear_up(&mut answer, generation)).await;
+                Box::pin(self.clear_up(&mut answer, generation, Used::NOTHING)).await;
                 Ok(Cancel::Ended)
             }
             "ENDED" => Ok(Cancel::AlreadyEnded(record::status_of(&answer.word())?)),
@@ -145,7 +145,7 @@ impl Redis {
     /// After an end: out of the queue and of the rooms that it was counted in, and up in the user's list. What is left in a queue is
     /// dropped when it comes up, what is left in a room when that is full, and a place in the list is mended when it is looked at,
     /// so an error changes nothing.
-    async fn clear_up(&self, answer: &mut Answer, generation: &GenerationId) {
+    async fn clear_up(&self, answer: &mut Answer, generation: &GenerationId, used: Used) {
         let model = answer.word();
         let id = generation.conversation();
         let listed = async {
@@ -158,7 +158,7 @@ impl Redis {
             }
         };
         let queued = self.drop_work(&model, keys::work_member(generation));
-        if let Err(error) = tokio::try_join!(queued, listed, self.end(generation)) {
+        if let Err(error) = tokio::try_join!(queued, listed, self.end(generation, used)) {
             tracing::debug!(%error, %generation, "queue, list and limits were not told of an end");
         }
     }

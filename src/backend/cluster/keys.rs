@@ -70,8 +70,10 @@ pub(super) enum Key<'a> {
     AccessChanges,
     /// String: the millisecond when the bucket of this name is full again.
     Bucket(&'a str),
-    /// String: the rooms that the answer is in.
+    /// String: the rooms that the answer is in, and what is reserved for it.
     Counted(&'a GenerationId),
+    /// Hash: what this period of the budget has cost, `u` used and `r` reserved.
+    Spent(&'a str, u64),
     /// Sorted set: answers that are in the room of this name, by the millisecond they came in.
     Room(&'a str),
     /// Hash: holder → how many it let into the room of this name.
@@ -118,6 +120,7 @@ impl Keys {
             // One slot for all that is counted: a question is counted for its user and for its address in one step, or for neither.
             Key::Bucket(name) => format!("{p}:{{limits}}:bucket:{}", model_token(name)),
             Key::Counted(g) => format!("{p}:{{limits}}:answer:{}", work_member(g)),
+            Key::Spent(name, period) => format!("{p}:{{limits}}:spent:{}:{period}", model_token(name)),
             Key::Room(name) => format!("{p}:{{limits}}:room:{}", model_token(name)),
             Key::Crowd(name) => format!("{p}:{{limits}}:crowd:{}", model_token(name)),
             Key::Holders => format!("{p}:{{limits}}:holders"),
@@ -254,11 +257,12 @@ mod tests {
             Key::AccessChanges,
             Key::Bucket("{b}"),
             Key::Counted(&g),
+            Key::Spent("{b}", 1),
             Key::Room("{b}"),
             Key::Crowd("{b}"),
             Key::Holders,
         ];
-        for key in [Key::Counted(&g), Key::Room("{b}"), Key::Crowd("{b}"), Key::Holders] {
+        for key in [Key::Counted(&g), Key::Spent("{b}", 1), Key::Room("{b}"), Key::Crowd("{b}"), Key::Holders] {
             assert_eq!(tag(&keys.key(&key)), tag(&keys.key(&Key::Bucket("{b}"))));
         }
         let all: std::collections::BTreeSet<_> = of_conversation.iter().chain(&others).map(|key| keys.key(key)).collect();

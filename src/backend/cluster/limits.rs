@@ -1,5 +1,5 @@
 //! `Limits` on Redis, by the server's clock, so that all nodes count as one. Everything is in one slot: a key for each bucket that
-//! isn't full, a set of the answers in each room, and for each room of people how many each holder let in.
+//! isn't full, a set of the answers in each room, what each budget has cost, and for each room of people how many each holder let in.
 //!
 //! An answer leaves its rooms after its end has been written. Who dies between the two leaves it behind, and so does who dies before
 //! he stored what he had counted. So where a room is full, those who have been there for a while are looked at.
@@ -13,12 +13,16 @@ use fred::types::Value;
 use super::Redis;
 use super::keys::{self, Key};
 use super::steps::Answer;
-use crate::backend::limits::{ANSWER_EXPIRY, Bucket, HOLDER_EXPIRY, Limits, Opening, Party, ROOM_EXPIRY, Refused, Room};
-use crate::backend::{Error, Result};
+use crate::backend::limits::{
+    ANSWER_EXPIRY, Bucket, Budget, HOLDER_EXPIRY, Limits, Opening, Party, ROOM_EXPIRY, Refused, Room, SPENT_EXPIRY, Spent, Used,
+};
+use crate::backend::{Error, Result, Store};
 use crate::model::{GenerationId, Time};
 
 /// How long an answer may be in a room before it is stored.
 const UNSTORED_MS: u64 = 5_000;
+/// What Redis adds and subtracts without losing a digit.
+const COUNT_MAX: u64 = 1 << 52;
 /// Answers of a full room that are looked at, the oldest first.
 const LOOKS_MAX: i64 = 32;
 
@@ -30,19 +34,38 @@ impl Limits for Redis {
     }
 
     async fn begin(&self, opening: &Opening) -> Result<Option<Refused>> {
-        let refused = self.begin_once(opening, &opening.buckets).await?;
-        match refused {
-            Some(Refused::Full { room }) if self.look_around(&opening.rooms[room]).await? > 0 => {
-                // The buckets have given already.
-                self.begin_once(opening, &[]).await
-            }
-            refused => Ok(refused),
+        // Those for whom something of a budget is reserved are in a room as well: one that is never full.
+        let mut rooms = opening.rooms.clone();
+        rooms.extend(opening.cost.iter().map(|cost| payers(&cost.budget)));
+        let refused = self.begin_once(opening, &opening.buckets, &rooms).await?;
+        let narrow = match refused {
+            Some(Refused::Full { room }) => rooms.get(room),
+            Some(Refused::Spent { .. }) => rooms.last(),
+            _ => None,
+        };
+        match narrow {
+            // The buckets have given already.
+            Some(room) if self.look_around(room).await? > 0 => self.begin_once(opening, &[], &rooms).await,
+            _ => Ok(refused),
         }
     }
 
-    async fn end(&self, generation: &GenerationId) -> Result<()> {
+    async fn end(&self, generation: &GenerationId, used: Used) -> Result<()> {
         let key = self.link.keys.key(&Key::Counted(generation));
-        self.link.run(&self.link.steps.end, vec![key], vec![keys::work_member(generation).into()]).await.map(|_| ())
+        let used = match used {
+            Used::So(used) => used.min(COUNT_MAX).to_string(),
+            Used::Reserved => String::new(),
+        };
+        let args: Vec<Value> = vec![keys::work_member(generation).into(), used.into()];
+        self.link.run(&self.link.steps.end, vec![key], args).await.map(|_| ())
+    }
+
+    async fn spent(&self, budget: &Budget) -> Result<Spent> {
+        let key = self.link.keys.key(&Key::Spent(&budget.name, budget.period));
+        let counts: Vec<Option<u64>> =
+            self.link.redis()?.hmget(key, vec!["u", "r"]).await.map_err(|error| self.link.fail(&error))?;
+        let count = |index: usize| counts.get(index).copied().flatten().unwrap_or_default();
+        Ok(Spent { used: count(0), reserved: count(1) })
     }
 
     async fn alive(&self, holder: &str, gone: bool) -> Result<bool> {
@@ -84,14 +107,20 @@ impl Limits for Redis {
 }
 
 impl Redis {
-    async fn begin_once(&self, opening: &Opening, buckets: &[Bucket]) -> Result<Option<Refused>> {
+    async fn begin_once(&self, opening: &Opening, buckets: &[Bucket], rooms: &[Room]) -> Result<Option<Refused>> {
         let mut keys = vec![self.link.keys.key(&Key::Counted(&opening.generation))];
         keys.extend(buckets.iter().map(|bucket| self.link.keys.key(&Key::Bucket(&bucket.name))));
-        keys.extend(opening.rooms.iter().map(|room| self.link.keys.key(&Key::Room(&room.name))));
+        keys.extend(rooms.iter().map(|room| self.link.keys.key(&Key::Room(&room.name))));
+        let (mut amount, mut most) = (String::new(), String::new());
+        if let Some(cost) = &opening.cost {
+            (amount, most) = (cost.amount.min(COUNT_MAX).to_string(), cost.most.min(COUNT_MAX).to_string());
+            keys.push(self.link.keys.key(&Key::Spent(&cost.budget.name, cost.budget.period)));
+        }
         let mut args: Vec<Value> =
             vec![keys::work_member(&opening.generation).into(), buckets.len().to_string().into(), ms(ANSWER_EXPIRY).into()];
+        args.extend([amount, most, ms(SPENT_EXPIRY)].map(Value::from));
         args.extend(rates(buckets));
-        args.extend(opening.rooms.iter().map(|room| Value::from(room.most.to_string())));
+        args.extend(rooms.iter().map(|room| Value::from(room.most.to_string())));
         refused(self.link.run(&self.link.steps.begin, keys, args).await?)
     }
 
@@ -106,12 +135,22 @@ impl Redis {
             let stage: Option<String> = stage.map_err(|error| self.link.fail(&error))?;
             let is_over = stage.is_none_or(|stage| stage == "f");
             if is_over {
-                self.end(&generation).await?;
+                let used = match self.message(&generation.message()).await {
+                    Ok(message) => Used::of(message.usage, message.status),
+                    Err(Error::NotFound) => Used::NOTHING,
+                    Err(error) => return Err(error),
+                };
+                self.end(&generation, used).await?;
             }
             Ok::<_, Error>(usize::from(is_over))
         });
         Ok(futures_util::future::try_join_all(looks).await?.into_iter().sum())
     }
+}
+
+/// Where answers are looked for for which something of this budget is reserved.
+fn payers(budget: &Budget) -> Room {
+    Room { name: format!("{}@{}", budget.name, budget.period), most: u32::MAX }
 }
 
 fn rates(buckets: &[Bucket]) -> impl Iterator<Item = Value> + '_ {
@@ -127,6 +166,7 @@ fn refused(mut answer: Answer) -> Result<Option<Refused>> {
             let (bucket, wait) = bucket.zip(wait).ok_or_else(unreadable)?;
             Ok(Some(Refused::Empty { bucket, wait: Duration::from_millis(wait) }))
         }
+        "SPENT" => Ok(Some(Refused::Spent { left: answer.number().ok_or_else(unreadable)? })),
         "FULL" => Ok(Some(Refused::Full { room: answer.number().ok_or_else(unreadable)? })),
         _ => Err(unreadable()),
     }

@@ -12,7 +12,7 @@ use super::keys::{self, Key};
 use super::record;
 use super::steps::Answer;
 use super::sweep::Intent;
-use crate::backend::limits::Limits;
+use crate::backend::limits::{Limits, Used};
 use crate::backend::{
     Cluster, ConversationState, Error, ListQuery, Listing, NODE_EXPIRY_MS, OpenGeneration, Patch, PathEnd, PathItem, PathPage,
     PathQuery, Result, Store,
@@ -129,7 +129,8 @@ impl Store for Redis {
             let (generation, model) = (keys::long_generation(id, &queued.word()), queued.word());
             // One that stays is dropped when it comes up.
             if let Some(generation) = generation {
-                tokio::try_join!(self.drop_work(&model, keys::work_member(&generation)), self.end(&generation))?;
+                let ended = self.end(&generation, Used::Reserved);
+                tokio::try_join!(self.drop_work(&model, keys::work_member(&generation)), ended)?;
             }
         }
         // Also when nothing was there: the first try may have been cut between the two steps.

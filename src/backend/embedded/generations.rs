@@ -10,6 +10,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::database::Database;
 use super::record::{self, signed, status_code, status_of, unsigned};
 use super::{entries, limits, store, submit, tree};
+use crate::backend::limits::Used;
 use crate::backend::{Cancel, Claim, Error, Generations, Lease, LogPage, Renewed, Result, Submission, Submitted};
 use crate::log::{Entry, Outcome};
 use crate::model::{GenerationId, Message, Position, Status, Time};
@@ -167,7 +168,9 @@ pub(super) fn end(db: &Connection, state: &State, position: Position, outcome: &
     ])?;
     db.prepare_cached("UPDATE messages SET status = ?2 WHERE n = ?1")?.execute([state.message, status_code(outcome.status)])?;
     let id: String = db.prepare_cached("SELECT id FROM generations WHERE n = ?1")?.query_row([state.n], |row| row.get(0))?;
-    limits::end(db, &id)?;
+    // What nobody ever began cost nothing.
+    let used = if state.epoch == 0 { Used::NOTHING } else { Used::of(outcome.usage, outcome.status) };
+    limits::end(db, &id, used)?;
     store::touch(db, state.conversation, now)
 }
 

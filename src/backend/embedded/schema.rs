@@ -7,7 +7,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::OpenError;
 
 /// Raised with every change of the tables; a file of a newer version is refused.
-const VERSION: i64 = 3;
+const VERSION: i64 = 4;
 
 /// Marks a file as one of ours ("chat" in ASCII).
 const APPLICATION: i64 = 0x6368_6174;
@@ -133,6 +133,26 @@ CREATE TABLE rooms (
 CREATE INDEX rooms_by_name ON rooms (room);
 ";
 
+/// Since version 4. What budgets have cost, and what is reserved for answers that have not ended; `at` is when they began.
+const BUDGETS: &str = "
+CREATE TABLE spent (
+    budget TEXT NOT NULL,
+    period INTEGER NOT NULL,
+    used INTEGER NOT NULL,
+    kept_until INTEGER NOT NULL,
+    PRIMARY KEY (budget, period)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX spent_by_age ON spent (kept_until);
+CREATE TABLE reserved (
+    generation TEXT PRIMARY KEY,
+    budget TEXT NOT NULL,
+    period INTEGER NOT NULL,
+    amount INTEGER NOT NULL,
+    at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX reserved_by_budget ON reserved (budget, period);
+";
+
 /// The one connection that writes, with tables of this version.
 pub(super) fn open_writer(file: Option<&Path>, bytes_max: Option<u64>) -> Result<Connection, OpenError> {
     let failed = |error| OpenError::of(error, file);
@@ -203,6 +223,9 @@ fn migrate(connection: &Connection) -> rusqlite::Result<()> {
     }
     if version < 3 {
         connection.execute_batch(ROOMS)?;
+    }
+    if version < 4 {
+        connection.execute_batch(BUDGETS)?;
     }
     if version < VERSION {
         connection.pragma_update(None, "user_version", VERSION)?;

@@ -10,7 +10,8 @@ use tokio::time::Instant;
 
 use super::database::Database;
 use super::record::{self, CONVERSATION, MESSAGE, signed};
-use super::{generations, search, tree};
+use super::{generations, limits, search, tree};
+use crate::backend::limits::Used;
 use crate::backend::{
     Cluster, ConversationState, Error, ListQuery, Listing, NODE_EXPIRY_MS, OpenGeneration, Patch, PathPage, PathQuery, Result,
     Store,
@@ -207,8 +208,9 @@ fn delete(db: &Connection, user: &UserId, id: &ConversationId) -> Result<()> {
     search::forget(db, n)?;
     let of_logs = "DELETE FROM entries WHERE generation IN (SELECT n FROM generations WHERE conversation = ?1)";
     db.prepare_cached(of_logs)?.execute([n])?;
-    let counted = "DELETE FROM rooms WHERE generation IN (SELECT id FROM generations WHERE conversation = ?1 AND ended = 0)";
-    db.prepare_cached(counted)?.execute([n])?;
+    let open = "SELECT id FROM generations WHERE conversation = ?1 AND ended = 0";
+    let open: Vec<String> = db.prepare_cached(open)?.query_map([n], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    open.iter().try_for_each(|generation| limits::end(db, generation, Used::Reserved))?;
     for table in ["generations", "leaves", "messages"] {
         db.prepare_cached(&format!("DELETE FROM {table} WHERE conversation = ?1"))?.execute([n])?;
     }

@@ -312,7 +312,7 @@ async fn let_through(auth: &Auth, caller: Caller, mut request: Request, next: Ne
         return Refusal::forbidden("this origin is not allowed").into_response();
     }
     let from = origin::address(request.headers(), request.extensions(), &auth.config.trusted_proxies);
-    let asker = Asker { user: caller.user.clone(), near: origin::neighbourhood(from).into() };
+    let asker = Asker { user: caller.user.clone(), near: origin::neighbourhood(from).into(), admin: caller.admin };
     request.extensions_mut().insert(asker);
     request.extensions_mut().insert(caller.user.clone());
     request.extensions_mut().insert(caller);

@@ -11,8 +11,8 @@ use crate::protocol::{ClusterView, ErrorBody, List, Waiting};
 
 /// The models that can be chosen now.
 #[utoipa::path(get, path = "/api/models", responses((status = 200, body = List<ModelInfo>), (status = "default", body = ErrorBody)))]
-pub(super) async fn models(State(gateway): State<Gateway>) -> Json<List<ModelInfo>> {
-    Json(List { items: gateway.desk.models(), next: None })
+pub(super) async fn models(State(gateway): State<Gateway>, Extension(caller): Extension<Caller>) -> Json<List<ModelInfo>> {
+    Json(List { items: gateway.desk.models(caller.admin), next: None })
 }
 
 /// The nodes that live, and the work that waits. Where people log in, for admins.

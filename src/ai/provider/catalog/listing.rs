@@ -133,6 +133,8 @@ impl Place {
             name: name.to_owned(),
             context_tokens,
             max_tokens: None,
+            max_tokens_cap: None,
+            admin_only: false,
             deadlines: self.deadlines,
             upstreams: vec![upstream],
         };

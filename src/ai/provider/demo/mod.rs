@@ -14,9 +14,9 @@ use tokio::time::Instant;
 
 use super::Request;
 use super::reply::{Fault, Piece, Pieces, Then, code};
-use crate::ai::context;
 use crate::model::{GenerationId, Time, Usage};
 use crate::stamp;
+use crate::tokens;
 
 pub use orders::Orders;
 
@@ -56,7 +56,7 @@ pub(super) fn answer(request: &Request, max_tokens: Option<u32>) -> Option<Piece
     let (first, cut) = script.find(&request.so_far)?;
     let started = !request.so_far.is_empty();
     let tokens_max = max_tokens.and_then(|max| usize::try_from(max).ok()).unwrap_or(usize::MAX);
-    let input_tokens = request.turns.iter().map(|turn| context::estimate_tokens(&turn.content)).sum();
+    let input_tokens = request.turns.iter().map(|turn| tokens::estimate(&turn.content)).sum();
     let end = script.len().min(tokens_max).max(first);
     let thoughts = if started { 0 } else { script.orders.reasoning_tokens };
     let player =
