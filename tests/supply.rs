@@ -1,4 +1,5 @@
-//! What is built in: whose it is, under which licence, and from where. Needs no network; advisories are for `cargo deny check` with
+//! What is built in: whose it is, under which licence, and from where. Needs what building needs, and the crates of other systems,
+//! which cargo fetches once; advisories are for `cargo deny check` with
 //! `deny.toml`, where there is one. Both read the same lists.
 
 use std::collections::BTreeSet;
@@ -21,7 +22,7 @@ fn words(value: &toml::Value, field: Option<&str>) -> BTreeSet<String> {
 
 fn packages() -> Vec<Value> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-    let args = ["metadata", "--offline", "--locked", "--format-version", "1"];
+    let args = ["metadata", "--locked", "--format-version", "1"];
     let output = Command::new(cargo).args(args).current_dir(ROOT).output().expect("cargo");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let metadata: Value = serde_json::from_slice(&output.stdout).expect("JSON");
