@@ -1,5 +1,5 @@
 import type { Browser } from "playwright-core";
-import { ask, begun, lastAnswer, newPerson, type Person, until } from "../e2e/browser";
+import { ask, lastAnswer, newPerson, type Person, until } from "../e2e/browser";
 import { watchFrames } from "../e2e/frames";
 import { openImported } from "../e2e/import";
 import { SHAPES } from "../e2e/payloads";
@@ -25,7 +25,10 @@ export async function measureSleep(
   const times: number[] = [];
   for (const silent of [false, true]) {
     await ask(page, "/demo tokens=150 rate=60");
-    await begun(page, 40);
+    // Of this answer, not of the one before, which is the last one until the server has said more.
+    const flows = ({ status, text }: { status: string; text: string }) =>
+      status === "running" && text.length >= 40;
+    await until("the answer begins", () => lastAnswer(page), flows);
     await fallAsleep(page, cdp, node, silent);
     await new Promise(resolve => setTimeout(resolve, 6_500));
     const at = performance.now();
