@@ -27,7 +27,7 @@ export async function measureSleep(
     await ask(page, "/demo tokens=150 rate=60");
     // Of this answer, not of the one before, which is the last one until the server has said more.
     const flows = ({ status, text }: { status: string; text: string }) =>
-      status === "running" && text.length >= 40;
+      status !== "completed" && text.length >= 40;
     await until("the answer begins", () => lastAnswer(page), flows);
     await fallAsleep(page, cdp, node, silent);
     await new Promise(resolve => setTimeout(resolve, 6_500));
