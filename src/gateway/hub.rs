@@ -301,11 +301,16 @@ impl Subscription {
         }
     }
 
+    /// Follows a generation of this conversation from its first byte, unless it does so already.
+    pub fn again(&mut self, generation: &GenerationId) {
+        Self::join(&mut self.cursors, generation);
+    }
+
     fn follows(&self, generation: &GenerationId) -> bool {
         self.cursors.iter().any(|(placed, _)| placed == generation)
     }
 
-    /// Follows a generation that is news from its first byte on. Of the cursors alone, so that the topic may stay locked.
+    /// As news. Of the cursors alone, so that the topic may stay locked.
     fn join(cursors: &mut Vec<(GenerationId, Cursor)>, generation: &GenerationId) {
         if !cursors.iter().any(|(placed, _)| placed == generation) {
             let mut cursor = Cursor::start();

@@ -19,7 +19,7 @@ use super::frames;
 use super::hub::{Reader, Subscription};
 use super::resume::Step;
 use crate::backend::{Hint, Subject};
-use crate::model::{ConversationId, MessageId, UserId};
+use crate::model::{ConversationId, GenerationId, MessageId, UserId};
 use crate::protocol::{ConversationChange, ServerFrame, Tail, close};
 use crate::telemetry::{Metrics, Resume};
 
@@ -43,6 +43,8 @@ pub(super) enum Order {
     Subscribe(Box<Subscription>),
     /// Follow, without a word about it.
     Follow(Box<Subscription>),
+    /// Tell this answer from its beginning, unless it is being told.
+    Again(GenerationId),
     Leave(ConversationId),
     Close(u16, &'static str),
 }
@@ -206,6 +208,11 @@ impl Outbox {
                 self.subscriptions.insert(subscription.conversation().clone(), *subscription);
             }
             Order::Subscribe(subscription) => self.subscribe(sink, *subscription).await?,
+            Order::Again(generation) => {
+                if let Some(subscription) = self.subscriptions.get_mut(&generation.conversation()) {
+                    subscription.again(&generation);
+                }
+            }
             Order::Leave(conversation) => {
                 self.subscriptions.remove(&conversation);
             }

@@ -338,7 +338,7 @@ impl Connection {
         }
         if self.followed.contains(&conversation) {
             self.asked(submitted, asked);
-            return true;
+            return self.again(submitted).await;
         }
         // A repeated request may be for an answer that has ended: its end is shown like any other's.
         let have = submitted.assistant_message.generation.iter().map(|generation| Have {
@@ -358,6 +358,15 @@ impl Connection {
                 let about = About { conversation: Some(conversation.to_string()), ..About::default() };
                 self.refuse(error.into(), about).await
             }
+        }
+    }
+
+    /// A repeated request may be for an answer that had ended before this connection followed its conversation: nothing else would
+    /// tell of it.
+    async fn again(&self, submitted: &Submitted) -> bool {
+        match submitted.assistant_message.generation.clone().filter(|_| submitted.repeated) {
+            Some(generation) => self.order(Order::Again(generation)).await,
+            None => true,
         }
     }
 

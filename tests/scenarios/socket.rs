@@ -97,6 +97,38 @@ async fn the_same_request_is_one_turn_on_whichever_node_and_however_often() {
 }
 
 #[tokio::test]
+async fn the_end_of_a_repeated_request_is_told_where_its_conversation_is_followed_already() {
+    let world = world();
+    let node = Node::start("node", &world).await;
+    let mut first = Socket::open(node.address).await;
+    let (_, answer) = first.ask(json!({"content": quick(50), "request_id": "the same"})).await;
+    let generation = answer.generation.expect("a generation");
+    let conversation = answer.conversation.to_string();
+    first.finished(&generation).await;
+    // What else is written in this conversation goes on undisturbed.
+    let (_, other) = first.ask(json!({"content": ENDLESS, "conversation": conversation})).await;
+    let other = other.generation.expect("a generation");
+    first.bytes(&other, 100).await;
+    // A page whose link broke before it heard `accepted` comes back to the conversation first, and asks again then.
+    let tab = Tab { cookie: first.tab.cookie.clone(), ..Tab::default() };
+    drop(first);
+    let mut again = tab.connect(node.address).await;
+    again.subscribe(&conversation).await;
+    for _ in 0..2 {
+        let (_, answer) = again.ask(json!({"content": quick(50), "request_id": "the same"})).await;
+        assert_eq!(answer.generation.as_ref(), Some(&generation));
+        again
+            .until("finished", |frame, _| {
+                matches!(frame, ServerFrame::Finished(finished) if finished.generation == generation).then_some(())
+            })
+            .await;
+    }
+    assert_eq!(again.tab.copies[&generation].text, again.tab.expected(&generation));
+    let had = again.tab.copies[&other].text.len();
+    again.bytes(&other, had + 100).await;
+}
+
+#[tokio::test]
 async fn what_is_not_the_users_is_not_there() {
     let world = world();
     let node = Node::start("a", &world).await;
