@@ -51,6 +51,8 @@ pub(super) struct State {
     /// Generations in the order in which they appeared; only grows.
     pub(super) order: Vec<GenerationId>,
     pub(super) readers: Vec<Arc<Reader>>,
+    /// The conversation is no more.
+    pub(super) deleted: bool,
     /// When these were asked on this node, until somebody gets their first token.
     asked: HashMap<GenerationId, Instant>,
 }
@@ -364,6 +366,10 @@ impl Subscription {
     /// What to send next. New generations join only if `admit`, so that a sender hears `accepted` before the answer.
     pub fn next(&mut self, admit: bool) -> Option<(GenerationId, Step)> {
         let mut state = self.topic.state();
+        if state.deleted {
+            self.cursors.clear();
+            return None;
+        }
         if admit {
             for generation in state.order.get(self.seen..).unwrap_or_default() {
                 if self.only.as_ref().is_none_or(|only| only == generation) {

@@ -52,6 +52,12 @@ struct Watch {
     spoke: Option<Instant>,
 }
 
+impl Watch {
+    fn first(next: Instant) -> Self {
+        Self { next, checks: 0, ended: None, spoke: None }
+    }
+}
+
 pub(super) async fn run(shared: Arc<Shared>, topic: Arc<Topic>, mut asks: mpsc::Receiver<Ask>) {
     // Subscribed before anything is read: what is stored after the read is told by a hint.
     let mut hints: Hints = shared.backends.backplane.subscribe(&Subject::Conversation(topic.conversation.clone())).await;
@@ -94,7 +100,7 @@ pub(super) async fn run(shared: Arc<Shared>, topic: Arc<Topic>, mut asks: mpsc::
 impl Task {
     async fn ask(&mut self, ask: Ask) {
         match ask {
-            Ask::Load(generation) => self.load(&generation).await,
+            Ask::Load(generation) => self.missing(&generation).await,
             Ask::Attach { user, known, reply } => {
                 let found = self.attach(user, known).await;
                 // A reader that has left meanwhile needs no answer.
@@ -128,13 +134,34 @@ impl Task {
             }
         }
         drop(state);
-        let first = Watch { next: Instant::now() + CHECKS[0], checks: 0, ended: None, spoke: None };
-        self.watches.entry(generation.clone()).or_insert(first);
+        self.watches.entry(generation.clone()).or_insert(Watch::first(Instant::now() + CHECKS[0]));
     }
 
     /// Reads what is missing of a log, and the final message once it has ended; or soon again.
     async fn load(&mut self, generation: &GenerationId) {
         let _ = self.try_load(generation).await;
+    }
+
+    /// A reader needs it. Where it is nowhere, nor is its conversation, the hint of its end was lost.
+    async fn missing(&mut self, generation: &GenerationId) {
+        let loaded = self.try_load(generation).await.is_ok();
+        if !loaded || self.topic.state().replicas.contains_key(generation) {
+            return;
+        }
+        let Some(user) = &self.user else { return };
+        if self.shared.backends.store.conversation(user, &self.topic.conversation).await == Err(Error::NotFound) {
+            self.deleted();
+        }
+    }
+
+    /// Nothing more comes of this conversation: who waits for something of it need not.
+    fn deleted(&mut self) {
+        self.watches.clear();
+        let mut state = self.topic.state();
+        state.replicas.clear();
+        state.deleted = true;
+        drop(state);
+        self.topic.wake();
     }
 
     async fn try_load(&mut self, generation: &GenerationId) -> Result<(), Error> {
@@ -148,7 +175,10 @@ impl Task {
             tracing::debug!(%generation, %error, "log could not be read");
             self.soon(generation);
         }
-        self.topic.wake();
+        // A reader that still has nothing to draw from would only ask again, as fast as the store can refuse.
+        if result.is_ok() || held.is_some() {
+            self.topic.wake();
+        }
         result
     }
 
@@ -243,10 +273,7 @@ impl Task {
                 self.topic.wake();
             }
             Hint::Message { message } => self.message(message).await,
-            Hint::ConversationDeleted { .. } => {
-                self.topic.state().replicas.clear();
-                self.watches.clear();
-            }
+            Hint::ConversationDeleted { .. } => self.deleted(),
             Hint::Conversation { conversation } => self.version = self.version.max(conversation.version),
             Hint::Work | Hint::Cancel { .. } | Hint::Access => {}
         }
@@ -353,9 +380,9 @@ impl Task {
 
     /// Brings the next comparison with the store forward.
     fn soon(&mut self, generation: &GenerationId) {
-        if let Some(watch) = self.watches.get_mut(generation) {
-            watch.next = watch.next.min(Instant::now() + POLL_EVERY);
-        }
+        let soon = Instant::now() + POLL_EVERY;
+        let watch = self.watches.entry(generation.clone()).or_insert(Watch::first(soon));
+        watch.next = watch.next.min(soon);
     }
 
     /// A link came or went: compare everything soon.

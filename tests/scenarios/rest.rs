@@ -6,7 +6,7 @@ use chatnode::protocol::ServerFrame;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::client::{Socket, Tab};
+use crate::harness::client::{PATIENCE, Socket, Tab};
 use crate::harness::node::{Node, world};
 use crate::harness::rest::{Rest, read};
 
@@ -99,6 +99,21 @@ async fn conversations_are_renamed_found_and_deleted_before_every_tabs_eyes() {
     tab.until("the end of the conversation", deleted).await;
     assert_eq!(rest.get(&path).await.0, 404);
     assert_eq!(rest.get(&format!("{path}/messages")).await.0, 404);
+}
+
+#[tokio::test]
+async fn events_of_what_is_deleted_end() {
+    let world = world();
+    let (a, b) = (Node::start("a", &world).await, Node::start("b", &world).await);
+    let rest = Rest::open(a.address).await;
+    let path = format!("/api/conversations/{}", rest.conversation().await);
+    let (_, asked) = rest.post(&format!("{path}/messages"), &json!({"content": "/demo tokens=100000 rate=100"})).await;
+    let generation = asked["assistant_message"]["generation"].as_str().expect("an id");
+    let events = rest.at(b.address).request(Method::GET, &format!("/api/generations/{generation}/events"));
+    let mut events = events.send().await.expect("events");
+    events.chunk().await.expect("an event").expect("text");
+    rest.request(Method::DELETE, &path).send().await.expect("an answer");
+    tokio::time::timeout(PATIENCE, events.text()).await.expect("an end in time").expect("an end in good order");
 }
 
 #[tokio::test]
