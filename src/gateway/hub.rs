@@ -195,9 +195,9 @@ impl Hub {
         known: &[Have],
     ) -> Result<Subscription, Error> {
         // The reader is registered before anything is read, so nothing falls between the two.
-        let topic = self.topic(conversation, reader);
+        let (topic, seen) = self.topic(conversation, reader);
         let mut subscription =
-            Subscription { topic, reader: Arc::clone(reader), seen: 0, cursors: Vec::new(), state: None, only: None };
+            Subscription { topic, reader: Arc::clone(reader), seen, cursors: Vec::new(), state: None, only: None };
         let (reply, answer) = oneshot::channel();
         let ask = Ask::Attach { user: user.clone(), known: known.iter().map(|have| have.generation.clone()).collect(), reply };
         let gone = || Error::Unavailable("the node is stopping".to_owned());
@@ -222,11 +222,13 @@ impl Hub {
         }
     }
 
-    fn topic(&self, conversation: &ConversationId, reader: &Arc<Reader>) -> Arc<Topic> {
+    /// The topic, which this reader belongs to from now on, and how many generations had appeared there before.
+    fn topic(&self, conversation: &ConversationId, reader: &Arc<Reader>) -> (Arc<Topic>, usize) {
         let mut topics = lock(&self.shared.topics);
         if let Some(topic) = topics.get(conversation) {
-            topic.state().readers.push(Arc::clone(reader));
-            return Arc::clone(topic);
+            let mut state = topic.state();
+            state.readers.push(Arc::clone(reader));
+            return (Arc::clone(topic), state.order.len());
         }
         let (asks, asked) = mpsc::channel(ASKS_MAX);
         let topic = Arc::new(Topic {
@@ -238,7 +240,7 @@ impl Hub {
         topic.state().readers.push(Arc::clone(reader));
         topics.insert(conversation.clone(), Arc::clone(&topic));
         self.shared.drain.spawn("topic", topic::run(Arc::clone(&self.shared), Arc::clone(&topic), asked));
-        topic
+        (topic, 0)
     }
 }
 
@@ -329,7 +331,6 @@ impl Subscription {
 
     fn place(&mut self, known: &[Have]) {
         let state = self.topic.state();
-        self.seen = state.order.len();
         let open = self.state.iter().flat_map(|state| &state.open).map(|open| &open.generation);
         let mut wanted: Vec<&GenerationId> = open.collect();
         wanted.extend(known.iter().map(|have| &have.generation).filter(|id| state.replicas.contains_key(*id)));
@@ -344,6 +345,12 @@ impl Subscription {
             };
             self.cursors.push((generation.clone(), cursor));
         }
+        // What appeared since the reader was registered it may have heard of by its message, open as it was then; by the time the
+        // conversation was read it may have ended.
+        for generation in state.order.get(self.seen..).unwrap_or_default() {
+            Self::join(&mut self.cursors, generation);
+        }
+        self.seen = state.order.len();
     }
 
     /// The generations that this reader follows, as `subscribed` lists them.

@@ -157,3 +157,36 @@ async fn subscribing_again_while_an_answer_ends_loses_no_end() {
         }
     }
 }
+
+#[tokio::test]
+async fn who_comes_while_somebody_asks_hears_the_end_of_every_answer_it_hears_of() {
+    let mut config = config("a");
+    config.gateway.frames_per_second_max = 10_000;
+    let node = Node::with(config, &world()).await;
+    let mut asker = Socket::open(node.address).await;
+    for round in 0..40_u64 {
+        let (question, _) = asker.ask(json!({"content": "/demo tokens=2 rate=0"})).await;
+        let conversation = question.conversation.to_string();
+        let mut tab = Tab { cookie: asker.tab.cookie.clone(), ..Tab::default() }.connect(node.address).await;
+        let comes = async {
+            tokio::time::sleep(Duration::from_micros(round % 10 * 50)).await;
+            tab.subscribe(&conversation).await
+        };
+        let asks = asker.ask(json!({"content": "/demo tokens=2 rate=0", "conversation": conversation}));
+        let (mut frames, (_, answer)) = tokio::join!(comes, asks);
+        let generation = answer.generation.expect("a generation");
+        asker.finished(&generation).await;
+        while let Ok(Ok(frame)) = tokio::time::timeout(Duration::from_millis(30), tab.next()).await {
+            frames.push(frame);
+        }
+        let heard_of = frames.iter().any(|frame| match frame {
+            ServerFrame::Message { message, .. } => message.id == answer.id && message.status.is_open(),
+            ServerFrame::Subscribed { generations, .. } => generations.iter().any(|named| named.generation == generation),
+            _ => false,
+        });
+        if heard_of {
+            let end = tokio::time::timeout(Duration::from_secs(5), tab.finished(&generation)).await;
+            end.unwrap_or_else(|_| panic!("round {round}: it never ends"));
+        }
+    }
+}
