@@ -12,7 +12,7 @@ import { fileURLToPath } from "node:url";
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 const read = path => readFileSync(join(root, path), "utf8");
 const dashboard = JSON.parse(read("config/grafana/dashboards/chatnode.json"));
-const rows = ["Overview", "Streaming", "Gateway", "Workers", "Model", "Store and backplane", "Runtime"];
+const rows = ["Overview", "Streaming", "Gateway", "Workers", "Model", "Store and backplane", "History", "Runtime"];
 
 /** What a panel asks, with Grafana's own words replaced as Grafana would. */
 function queries() {
@@ -42,7 +42,7 @@ function check() {
     expect(x + w <= 24, `${panel.title} is too wide`);
   }
   // A metric that nobody reports would leave a panel empty for ever.
-  const told = ["src/telemetry.rs", "src/telemetry/models.rs", "src/telemetry/process.rs"].map(read).join("\n");
+  const told = ["src/telemetry.rs", "src/telemetry/history.rs", "src/telemetry/models.rs", "src/telemetry/process.rs"].map(read).join("\n");
   for (const { panel, query } of queries()) {
     const names = query.match(/\b(chatnode|process|tokio|gen_ai)_\w+/g) ?? [];
     for (const name of names.filter(name => !/^gen_ai_(token_type|request_model)$/.test(name))) {

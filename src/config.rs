@@ -162,7 +162,15 @@ impl Roles {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Deployment {
     Embedded(DataDir),
-    Cluster { redis_url: Secret, nats_url: Secret, prefix: String, events_stream: Option<String> },
+    Cluster { redis_url: Secret, nats_url: Secret, prefix: String, events_stream: Option<String>, history: Option<HistoryConfig> },
+}
+
+/// Where conversations are that nobody touched lately.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HistoryConfig {
+    pub url: Secret,
+    /// How long one that nobody touches stays in Redis.
+    pub keep: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::ai::provider::catalog::Catalog;
 use crate::ai::worker::Worker;
-use crate::backend::{Backends, Cluster, cluster, embedded, measured};
+use crate::backend::{Backends, Cluster, cluster, embedded, history, measured};
 use crate::config::{Config, Deployment, HttpConfig};
 use crate::drain::Drain;
 use crate::gateway::Gateway;
@@ -37,6 +37,8 @@ pub enum Error {
     Embedded(#[from] embedded::OpenError),
     #[error(transparent)]
     Cluster(#[from] cluster::OpenError),
+    #[error(transparent)]
+    History(#[from] history::OpenError),
     #[error("can't wait for signals: {0}")]
     Signals(std::io::Error),
     #[error("the runtime could not be started: {0}")]
@@ -104,7 +106,7 @@ impl Signals {
 pub(crate) async fn open(config: &Config, drain: &Drain, metrics: &Metrics) -> Result<Backends, Error> {
     match &config.deployment {
         Deployment::Embedded(data_dir) => Ok(embedded::open(&embedded::Options::new(data_dir.clone(), config.ai.lease), drain)?),
-        Deployment::Cluster { redis_url, nats_url, prefix, events_stream } => {
+        Deployment::Cluster { redis_url, nats_url, prefix, events_stream, history } => {
             let options = cluster::Options {
                 redis_url: redis_url.clone(),
                 nats_url: nats_url.clone(),
@@ -116,7 +118,13 @@ pub(crate) async fn open(config: &Config, drain: &Drain, metrics: &Metrics) -> R
                 drain: drain.clone(),
                 dropped: cluster::Dropped::told_to(metrics.clone()),
             };
-            Ok(cluster::open(options).await?)
+            match history {
+                None => Ok(cluster::open(options).await?),
+                Some(config) => {
+                    let history = history::Options::new(config.url.clone(), config.keep, metrics.clone());
+                    Ok(history::open(options, history).await?)
+                }
+            }
         }
     }
 }

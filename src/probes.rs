@@ -62,18 +62,20 @@ pub fn router(probes: Probes, with_metrics: bool) -> Router {
 async fn health(State(probes): State<Probes>) -> impl IntoResponse {
     let health = probes.health.borrow().clone();
     let draining = probes.drain.draining().is_cancelled();
-    let status = match (draining, health.store.is_up() && health.backplane.is_up()) {
+    let history_is_up = health.history.as_ref().is_none_or(Link::is_up);
+    let status = match (draining, health.store.is_up() && health.backplane.is_up() && history_is_up) {
         (true, _) => "draining",
         (false, true) => "ok",
         (false, false) => "degraded",
     };
-    let checks = [("store", word(&health.store)), ("backplane", word(&health.backplane))];
+    let links = [("store", Some(&health.store)), ("backplane", Some(&health.backplane)), ("history", health.history.as_ref())];
+    let checks = links.into_iter().filter_map(|(name, link)| Some((name.to_owned(), word(link?))));
     let view = HealthView {
         status: status.to_owned(),
         node: probes.node_id,
         roles: probes.roles.names(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        checks: BTreeMap::from(checks.map(|(name, word)| (name.to_owned(), word))),
+        checks: BTreeMap::from_iter(checks),
     };
     let code = if draining { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     (code, uncached(), Json(view))
@@ -83,7 +85,7 @@ async fn livez() -> impl IntoResponse {
     (uncached(), "ok\n")
 }
 
-/// For orchestrators: every reason why no new work should come here, one a line.
+/// For orchestrators: every reason why no new work should come here, one a line. A history that is away is named, and no reason.
 async fn readyz(State(probes): State<Probes>) -> impl IntoResponse {
     let health = probes.health.borrow().clone();
     let mut reasons = Vec::new();
@@ -97,8 +99,16 @@ async fn readyz(State(probes): State<Probes>) -> impl IntoResponse {
         reasons.push("draining".to_owned());
     }
     match reasons.is_empty() {
-        true => (StatusCode::OK, uncached(), "ok\n".to_owned()),
+        true => (StatusCode::OK, uncached(), format!("ok\n{}", degraded(&health))),
         false => (StatusCode::SERVICE_UNAVAILABLE, uncached(), reasons.join("\n") + "\n"),
+    }
+}
+
+/// What does not work though new work may come: people chat on, and can't open what is old.
+fn degraded(health: &Health) -> String {
+    match &health.history {
+        Some(Link::Down(why)) => format!("degraded: history: {why}\n"),
+        _ => String::new(),
     }
 }
 
@@ -133,7 +143,7 @@ mod tests {
 
     impl Node {
         async fn start() -> Self {
-            let (health, seen) = watch::channel(Health { store: Link::Up, backplane: Link::Up });
+            let (health, seen) = watch::channel(Health { store: Link::Up, backplane: Link::Up, history: None });
             let probes = Probes {
                 node_id: "n".to_owned(),
                 roles: Roles::AI,
@@ -172,6 +182,8 @@ mod tests {
         assert_eq!(node.get("/readyz").await, (200, "ok\n".to_owned()));
         node.health.send_modify(|health| health.backplane = Link::Down("no route".to_owned()));
         assert_eq!(node.get("/readyz").await.0, 200);
+        node.health.send_modify(|health| health.history = Some(Link::Down("gone".to_owned())));
+        assert_eq!(node.get("/readyz").await, (200, "ok\ndegraded: history: gone\n".to_owned()));
         node.health.send_modify(|health| health.store = Link::Down("gone".to_owned()));
         assert_eq!(node.get("/readyz").await, (503, "store: gone\n".to_owned()));
         node.probes.drain.draining().cancel();
@@ -191,6 +203,11 @@ mod tests {
         node.health.send_modify(|health| health.store = Link::Down("gone".to_owned()));
         let (code, body) = node.get("/health").await;
         assert!(code == 200 && body.contains(r#""status":"degraded""#) && body.contains(r#""store":"down""#), "{body}");
+        node.health.send_modify(|health| {
+            *health = Health { store: Link::Up, backplane: Link::Up, history: Some(Link::Down("gone".to_owned())) };
+        });
+        let (code, body) = node.get("/health").await;
+        assert!(code == 200 && body.contains(r#""status":"degraded""#) && body.contains(r#""history":"down""#), "{body}");
         node.probes.drain.draining().cancel();
         let (code, body) = node.get("/health").await;
         assert!(code == 503 && body.contains(r#""status":"draining""#), "{body}");

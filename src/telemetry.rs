@@ -1,6 +1,7 @@
 //! What operators see: log lines and metrics. Knows no role; whoever has a figure reports it by one call, and neither
 //! logs nor labels may ever hold content, a user or a conversation.
 
+mod history;
 mod models;
 pub mod otlp;
 mod process;
@@ -18,6 +19,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
 use tracing_subscriber::EnvFilter;
 
+use self::history::History;
 use self::models::Models;
 use self::traces::Traces;
 use crate::config::LogConfig;
@@ -293,6 +295,7 @@ struct Inner {
     answers: Answers,
     workers: Workers,
     infrastructure: Infrastructure,
+    history: History,
     models: Models,
 }
 
@@ -306,6 +309,7 @@ impl Default for Inner {
             answers: Answers::register(&mut registry),
             workers: Workers::register(&mut registry),
             infrastructure: Infrastructure::register(&mut registry),
+            history: History::register(&mut registry),
             models: Models::register(&mut common),
             registry,
             common,

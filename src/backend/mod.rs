@@ -1,13 +1,15 @@
 //! What chatnode needs from storage and from the wire between nodes, in small traits and no vendor's words.
 //!
 //! The store is the truth; the backplane is a hint that may drop, repeat or reorder anything. Whoever writes
-//! stores first and publishes then. `embedded` keeps both promises inside one process, `cluster` between many;
+//! stores first and publishes then. `embedded` keeps both promises inside one process, `cluster` between many (with `history` behind it);
 //! one conformance suite (`tests/conformance`) holds both to the contracts below.
 
 pub mod accounts;
 pub mod cluster;
 pub mod embedded;
 mod fold;
+mod health;
+pub mod history;
 pub mod limits;
 mod measured;
 
@@ -20,6 +22,7 @@ use tokio::sync::watch;
 
 use self::accounts::Accounts;
 use self::limits::Limits;
+pub use health::{Health, Link};
 pub use measured::measured;
 
 use crate::event::Happened;
@@ -83,26 +86,6 @@ pub struct Backends {
     pub limits: Arc<dyn Limits>,
     /// How the links to both stand, for probes and for readers that must poll while hints don't come.
     pub health: watch::Receiver<Health>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Health {
-    pub store: Link,
-    pub backplane: Link,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Link {
-    Up,
-    /// With the reason, fit for an operator's eyes: no address with credentials in it.
-    Down(String),
-}
-
-impl Link {
-    #[must_use]
-    pub fn is_up(&self) -> bool {
-        matches!(self, Self::Up)
-    }
 }
 
 // ---------------------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ const TYPO_DISTANCE_MAX: usize = 2;
 pub(super) type Environment = BTreeMap<String, String>;
 
 /// Flag, variable and key of each setting that has all three.
-const SETTINGS: [(&str, &str, &str); 13] = [
+const SETTINGS: [(&str, &str, &str); 14] = [
     ("--role", "CHATNODE_ROLE", "node.role"),
     ("--listen", "CHATNODE_LISTEN", "node.listen"),
     ("--redis-url", "CHATNODE_REDIS_URL", "cluster.redis_url"),
@@ -38,14 +38,16 @@ const SETTINGS: [(&str, &str, &str); 13] = [
     ("--admin-listen", "CHATNODE_ADMIN_LISTEN", "node.admin_listen"),
     ("--tls-certificate", "CHATNODE_TLS_CERTIFICATE", "tls.certificate"),
     ("--tls-key", "CHATNODE_TLS_KEY", "tls.key"),
+    ("--history-url", "CHATNODE_HISTORY_URL", "history.url"),
 ];
 
 /// Variables without a flag.
-const FLAGLESS: [(&str, &str); 4] = [
+const FLAGLESS: [(&str, &str); 5] = [
     ("CHATNODE_REDIS_URL_FILE", "cluster.redis_url_file"),
     ("CHATNODE_NATS_URL_FILE", "cluster.nats_url_file"),
     ("CHATNODE_TRACES_URL", "traces.url"),
     ("CHATNODE_TRACES_AUTHORIZATION", "traces.authorization"),
+    ("CHATNODE_HISTORY_URL_FILE", "history.url_file"),
 ];
 
 const CONFIG_VARIABLE: &str = "CHATNODE_CONFIG";
@@ -240,6 +242,9 @@ struct Flags {
     /// PEM file of the certificate's key [CHATNODE_TLS_KEY]
     #[arg(long, global = true, value_name = "FILE")]
     tls_key: Option<String>,
+    /// PostgreSQL for what is old, behind Redis [CHATNODE_HISTORY_URL]
+    #[arg(long, global = true, value_name = "URL")]
+    history_url: Option<String>,
 }
 
 impl Flags {
@@ -260,6 +265,7 @@ impl Flags {
             admin_listen,
             tls_certificate,
             tls_key,
+            history_url,
         } = self;
         [
             role,
@@ -275,6 +281,7 @@ impl Flags {
             admin_listen,
             tls_certificate,
             tls_key,
+            history_url,
         ]
         .map(Option::as_deref)
     }

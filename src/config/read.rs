@@ -11,8 +11,8 @@ use super::http;
 use super::layers::{Layers, Section, nearest, quote};
 use super::models;
 use super::{
-    AiConfig, AskerLimits, Config, ConfigError, DataDir, Deployment, GatewayConfig, HttpConfig, LimitsConfig, LogConfig,
-    RetryConfig, Roles, Secret, TokenLimit, TracesConfig,
+    AiConfig, AskerLimits, Config, ConfigError, DataDir, Deployment, GatewayConfig, HistoryConfig, HttpConfig, LimitsConfig,
+    LogConfig, RetryConfig, Roles, Secret, TokenLimit, TracesConfig,
 };
 
 pub(super) const SECOND_MS: u64 = 1_000;
@@ -106,6 +106,7 @@ fn deployment(layers: &Layers) -> Result<Deployment, ConfigError> {
     }
     let half =
         |key: &str, other| cluster.error(key, format_args!("is set, but {other} is not: a cluster needs both, one node neither"));
+    let history = history(layers, redis.is_some() || nats.is_some())?;
     match (redis, nats) {
         (None, None) if data_dir == ":memory:" => Ok(Deployment::Embedded(DataDir::Memory)),
         (None, None) => Ok(Deployment::Embedded(DataDir::Path(PathBuf::from(data_dir)))),
@@ -122,9 +123,36 @@ fn deployment(layers: &Layers) -> Result<Deployment, ConfigError> {
             if !nats.split(',').all(plain) {
                 return Err(cluster.error(nats_key, "must hold addresses like nats://HOST:PORT (or tls), separated by commas"));
             }
-            Ok(Deployment::Cluster { redis_url: Secret::new(redis), nats_url: Secret::new(nats), prefix, events_stream })
+            let (redis_url, nats_url) = (Secret::new(redis), Secret::new(nats));
+            Ok(Deployment::Cluster { redis_url, nats_url, prefix, events_stream, history })
         }
     }
+}
+
+fn history(layers: &Layers, cluster: bool) -> Result<Option<HistoryConfig>, ConfigError> {
+    let section = layers.section("history");
+    let url = url_secret(&section, "url", "url_file")?;
+    let keep = section.ms("keep_ms", 0..=10 * 365 * DAY_MS)?;
+    let Some((key, url)) = url else { return Ok(None) };
+    if !cluster {
+        return Err(
+            section.error(key, "is set, but cluster.redis_url is not: a history stands behind Redis, one node keeps its own")
+        );
+    }
+    let rest = url.strip_prefix("postgres://").or_else(|| url.strip_prefix("postgresql://"));
+    let Some((address, query)) = rest.map(|rest| rest.split_once('?').unwrap_or((rest, ""))) else {
+        return Err(section.error(key, "must hold an address like postgres://USER:PASSWORD@HOST:PORT/DATABASE"));
+    };
+    let host = address.rsplit_once('@').map_or(address, |(_, host)| host).split('/').next().unwrap_or_default();
+    let port = |host: &str| host.rsplit_once(':').is_none_or(|(_, port)| port.ends_with(']') || port.parse::<u16>().is_ok());
+    if host.is_empty() || host.split(',').any(|host| host.is_empty() || !port(host)) {
+        return Err(section.error(key, "must name a host, and a port only as a number"));
+    }
+    let mode = query.split('&').find_map(|pair| pair.strip_prefix("sslmode="));
+    if mode.is_some_and(|mode| !["disable", "require", "verify-full"].contains(&mode)) {
+        return Err(section.error(key, "has an sslmode other than disable, require or verify-full"));
+    }
+    Ok(Some(HistoryConfig { url: Secret::new(url), keep }))
 }
 
 /// What JetStream takes for a name and every system can spell.

@@ -38,6 +38,12 @@ fn full() -> Metrics {
     metrics.store_failed();
     metrics.backplane_connected(true);
     metrics.backplane_dropped(3);
+    metrics.history_archived(5);
+    metrics.history_evicted();
+    metrics.history_hydrated();
+    metrics.history_failed();
+    metrics.history_waiting(6);
+    metrics.history_connected(true);
     metrics.draining();
     metrics.connection_cut("slow");
     metrics
@@ -79,6 +85,12 @@ fn every_figure_has_its_documented_name() {
         "chatnode_backplane_connected 1",
         "chatnode_backplane_dropped_total 3",
         "chatnode_connections_cut_total{reason=\"slow\"} 1",
+        "chatnode_history_archived_messages_total 5",
+        "chatnode_history_evicted_total 1",
+        "chatnode_history_hydrated_total 1",
+        "chatnode_history_errors_total 1",
+        "chatnode_history_waiting 6",
+        "chatnode_history_connected 1",
         concat!("chatnode_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
         "chatnode_draining 1",
         "gen_ai_client_token_usage_sum{gen_ai_request_model=\"a\",gen_ai_token_type=\"input\"} 20.0",

@@ -15,6 +15,7 @@ mod conversations;
 mod embedded;
 mod embedded_files;
 mod embedded_model;
+mod history;
 mod limits;
 mod log;
 mod nodes;

@@ -6,6 +6,7 @@ pub(crate) mod collector;
 pub(crate) mod issuer;
 pub(crate) mod node;
 pub(crate) mod people;
+pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod provider;
 pub(crate) mod rest;

@@ -21,17 +21,17 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 
 /// How long a server may take to be there.
-const START_MAX: Duration = Duration::from_secs(120);
+pub(super) const START_MAX: Duration = Duration::from_secs(120);
 
 /// Runs a program until this is dropped or the test process ends.
 #[derive(Debug)]
-struct Process {
+pub(super) struct Process {
     shell: Child,
     pid: u32,
 }
 
 impl Process {
-    fn start(program: &Path, args: &[String], log: &Path) -> Self {
+    pub(super) fn start(program: &Path, args: &[String], log: &Path) -> Self {
         // The shell keeps its child unreaped until it ends itself, so the pid can't become another process's.
         const BELOW: &str =
             r#"log=$1; shift; "$@" </dev/null >>"$log" 2>&1 & server=$!; echo $server; read -r _; kill -9 $server 2>/dev/null"#;
@@ -50,13 +50,13 @@ impl Process {
         Self { shell, pid }
     }
 
-    fn signal(&self, signal: &str) {
+    pub(super) fn signal(&self, signal: &str) {
         let done = Command::new("kill").args([signal, &self.pid.to_string()]).stderr(Stdio::null()).status();
         assert!(done.is_ok(), "there is no kill command");
     }
 
     /// What `ps` says of it; nothing once it is gone, or waits only to be buried.
-    fn look(&self, what: &str) -> Option<String> {
+    pub(super) fn look(&self, what: &str) -> Option<String> {
         let look = Command::new("ps").args(["-o", &format!("stat=,{what}="), "-p", &self.pid.to_string()]).output().expect("ps");
         let said = String::from_utf8_lossy(&look.stdout).trim().to_owned();
         (!said.is_empty() && !said.starts_with('Z')).then_some(said)
@@ -487,7 +487,7 @@ impl World {
     }
 }
 
-fn prefix() -> String {
+pub(crate) fn prefix() -> String {
     format!("t{}", &uuid::Uuid::new_v4().simple().to_string()[..12])
 }
 

@@ -14,7 +14,7 @@ use crate::harness::servers::{Programs, World};
 const LEASE: Duration = Duration::from_secs(10);
 
 /// An authority and a certificate of 127.0.0.1 by it; false on a machine without openssl.
-fn certify(dir: &Path) -> bool {
+pub(super) fn certify(dir: &Path) -> bool {
     let openssl = |args: &str| {
         let mut command = Command::new("openssl");
         command.args(args.split(' ')).current_dir(dir).stderr(Stdio::null()).stdout(Stdio::null());

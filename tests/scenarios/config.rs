@@ -25,11 +25,24 @@ fn refused(output: &Output, sentence: &str) {
 #[test]
 fn check_config_prints_what_holds_without_secrets() {
     let env = [("CHATNODE_LISTEN", "127.0.0.1:9"), ("OPENAI_API_KEY", "topsecret")];
-    let output = chatnode(&["check-config", "--redis-url", "redis://u:topsecret@r", "--nats-url", "nats://topsecret@n"], &env);
+    let urls = [
+        "--redis-url",
+        "redis://u:topsecret@r",
+        "--nats-url",
+        "nats://topsecret@n",
+        "--history-url",
+        "postgres://u:topsecret@h/d",
+    ];
+    let output = chatnode(&[["check-config"].as_slice(), urls.as_slice()].concat(), &env);
     let text = stdout(&output);
     assert!(output.status.success(), "{output:?}");
     assert!(!text.contains("topsecret"), "{text}");
-    for line in ["listen = \"127.0.0.1:9\"  # CHATNODE_LISTEN", "redis_url = \"redis://***@r\"  # --redis-url", "[ai.retry]"] {
+    for line in [
+        "listen = \"127.0.0.1:9\"  # CHATNODE_LISTEN",
+        "redis_url = \"redis://***@r\"  # --redis-url",
+        "url = \"postgres://***@h/d\"  # --history-url",
+        "[ai.retry]",
+    ] {
         assert!(text.contains(line), "{line} in\n{text}");
     }
 }
@@ -51,5 +64,19 @@ fn bad_configuration_exits_64_with_one_sentence() {
     refused(&chatnode(&["check-config", "--config", "no.toml"], &[]), "no.toml can't be read");
     refused(&chatnode(&[], &[("CHATNODE_LISTEN", "0.0.0.0:8080")]), "anonymous = \"anywhere\" under [auth]");
     refused(&chatnode(&[], &[("CHATNODE_NATS_URL", "nats://n")]), "CHATNODE_NATS_URL: cluster.nats_url is set, but");
+    for url in [
+        "mysql://u:topsecret@h/d",
+        "postgres://u:topsecret@/d",
+        "postgres://u:topsecret@h:x/d",
+        "postgres://u:topsecret@h?sslmode=prefer",
+    ] {
+        let output = chatnode(&["--redis-url", "redis://r", "--nats-url", "nats://n"], &[("CHATNODE_HISTORY_URL", url)]);
+        refused(&output, "CHATNODE_HISTORY_URL: history.url ");
+        assert!(!String::from_utf8_lossy(&output.stderr).contains("topsecret"), "{output:?}");
+    }
+    refused(
+        &chatnode(&["--history-url", "postgres://h/d"], &[]),
+        "--history-url: history.url is set, but cluster.redis_url is not",
+    );
     refused(&chatnode(&[], &[("OPENAI_BASE_URL", "localhost:1234")]), "OPENAI_BASE_URL must be an http or https address");
 }

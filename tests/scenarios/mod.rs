@@ -20,6 +20,7 @@ mod events;
 mod examples;
 mod exposed;
 mod golden;
+mod history;
 mod limits;
 mod login;
 mod metrics;

@@ -8,14 +8,14 @@ use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
 /// The value of a parameter behind the `?` of an address.
-pub(super) fn parameter(url: &str, name: &str) -> Option<String> {
+pub(in crate::backend) fn parameter(url: &str, name: &str) -> Option<String> {
     let (_, query) = url.split_once('?')?;
     let found = query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
     found.map(unescape)
 }
 
 /// Trusts the certificates in this file and no others.
-pub(super) fn trusting(file: &Path) -> Result<ClientConfig, String> {
+pub(in crate::backend) fn trusting(file: &Path) -> Result<ClientConfig, String> {
     let unreadable = || "its file of certificates can't be read".to_owned();
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(file).map_err(|_| unreadable())? {

@@ -20,6 +20,7 @@ pub(super) fn unknown() -> Health {
     Health {
         store: Link::Down("redis was not reached yet".to_owned()),
         backplane: Link::Down("nats was not reached yet".to_owned()),
+        history: None,
     }
 }
 
@@ -45,7 +46,7 @@ pub(super) async fn watch_until(
         };
         redis.leave_replica().await;
         let look = if store.is_up() { LOOK } else { LOOK_WHILE_DOWN };
-        tell(&health, Health { store, backplane });
+        tell(&health, Health { store, backplane, history: None });
         tokio::select! {
             () = stopped.cancelled() => return,
             () = tokio::time::sleep(look) => {}

@@ -23,7 +23,8 @@ pub(super) struct Keys {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Key<'a> {
-    /// Hash: u user, t title, p pinned, v version, a created, b updated.
+    /// Hash: u user, t title, p pinned, v version, a created, b updated; where there is a history: h the version that it has, n how many
+    /// messages, y by which hydration it came back.
     Conversation(&'a ConversationId),
     /// Hash: message → record.
     Messages(&'a ConversationId),
@@ -68,6 +69,16 @@ pub(super) enum Key<'a> {
     Passes(&'a UserId),
     /// Stream: users whose right was taken away.
     AccessChanges,
+    /// String: the user of a deleted conversation that the history may still hold.
+    Tombstone(&'a ConversationId),
+    /// String: the right to bring the conversation back from the history.
+    Ticket(&'a ConversationId),
+    /// Sorted set: conversations that the history has to look at, by the millisecond of the next look.
+    ToArchive(u16),
+    /// Sorted set: archived conversations that are still here, by the millisecond of the next look.
+    ToEvict(u16),
+    /// String: somebody looks, or has looked, for conversations that stand in neither.
+    Audit,
     /// String: the millisecond when the bucket of this name is full again.
     Bucket(&'a str),
     /// String: the rooms that the answer is in, and what is reserved for it.
@@ -124,6 +135,11 @@ impl Keys {
             Key::Room(name) => format!("{p}:{{limits}}:room:{}", model_token(name)),
             Key::Crowd(name) => format!("{p}:{{limits}}:crowd:{}", model_token(name)),
             Key::Holders => format!("{p}:{{limits}}:holders"),
+            Key::Tombstone(c) => of('z', c),
+            Key::Ticket(c) => of('t', c),
+            Key::ToArchive(n) => format!("{p}:a:{n}"),
+            Key::ToEvict(n) => format!("{p}:e:{n}"),
+            Key::Audit => format!("{p}:audit"),
         }
     }
 
@@ -139,9 +155,18 @@ impl Keys {
 
     /// The list that holds the intents of a conversation.
     pub(super) fn pending(&self, c: &ConversationId) -> String {
-        let digest = crc32fast::hash(c.as_str().as_bytes());
-        self.key(&Key::Pending((digest % u32::from(PENDING_LISTS)) as u16))
+        self.key(&Key::Pending(part(c, PENDING_LISTS)))
     }
+
+    /// What the keys of all conversations begin with.
+    pub(super) fn conversation_stem(&self) -> String {
+        format!("{}:c:", self.prefix)
+    }
+}
+
+/// In which of so many lists a conversation stands.
+pub(super) fn part(c: &ConversationId, lists: u16) -> u16 {
+    (crc32fast::hash(c.as_str().as_bytes()) % u32::from(lists)) as u16
 }
 
 pub(super) fn short_user(id: &UserId) -> &str {
@@ -234,6 +259,8 @@ mod tests {
             Key::Open(&c),
             Key::Log(&g),
             Key::State(&g),
+            Key::Tombstone(&c),
+            Key::Ticket(&c),
         ];
         let tag = |key: &str| key.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map(|(tag, _)| tag.to_owned());
         for key in &of_conversation {
@@ -261,6 +288,9 @@ mod tests {
             Key::Room("{b}"),
             Key::Crowd("{b}"),
             Key::Holders,
+            Key::ToArchive(1),
+            Key::ToEvict(1),
+            Key::Audit,
         ];
         for key in [Key::Counted(&g), Key::Spent("{b}", 1), Key::Room("{b}"), Key::Crowd("{b}"), Key::Holders] {
             assert_eq!(tag(&keys.key(&key)), tag(&keys.key(&Key::Bucket("{b}"))));

@@ -23,18 +23,30 @@ const MESSAGES_AT_ONCE: usize = 200;
 
 /// Behind which place of the list to go on.
 #[derive(Clone, Debug, PartialEq)]
-struct Cursor {
+pub(in crate::backend) struct Cursor {
     score: f64,
     member: String,
 }
 
 impl Cursor {
-    fn encode(&self) -> String {
+    /// The place of a conversation in its user's list.
+    pub(in crate::backend) fn of(conversation: &Conversation) -> Self {
+        let score = record::list_score(conversation.pinned, conversation.updated_at);
+        Self { score, member: keys::short_conversation(&conversation.id).to_owned() }
+    }
+
+    /// Pinned, updated and the conversation's id: by these three, each from the greatest down, the list is ordered.
+    pub(in crate::backend) fn parts(&self) -> (bool, u64, String) {
+        let (pinned, updated) = record::of_list_score(self.score);
+        (pinned, updated.0, format!("cnv_{}", self.member))
+    }
+
+    pub(in crate::backend) fn encode(&self) -> String {
         format!("{:.0}.{}", self.score, self.member)
     }
 
     /// What can't be read starts from the beginning.
-    fn decode(text: &str) -> Option<Self> {
+    pub(in crate::backend) fn decode(text: &str) -> Option<Self> {
         let (score, member) = text.split_once('.')?;
         let score: u64 = score.parse().ok()?;
         keys::long_conversation(member)?;

@@ -3,6 +3,7 @@
 //! [`open`] gives the traits. The rest of the house knows nothing of Redis or NATS, and nothing here knows what an answer is for.
 //! - `keys` names things, `record` and `entry` say what they look like, `steps` holds the scripts (`lua/`).
 //! - `accounts` keeps who may log in, `limits` counts; `store`, `list` keep conversations; `submit`, `claim`, `generations` keep logs; `sweep` completes what a crash cut in two.
+//! - `window` gives conversations to a history and takes them back.
 //! - `link` and `nats` are the connections (`address` reads theirs), `backplane` the hints, `events` what others hear, `health` tells how they stand.
 
 mod accounts;
@@ -23,6 +24,7 @@ mod steps;
 mod store;
 mod submit;
 mod sweep;
+mod window;
 mod wire;
 
 use std::sync::Arc;
@@ -31,7 +33,10 @@ use std::time::Duration;
 use fred::types::Value;
 use tokio::sync::watch;
 
+pub(in crate::backend) use address::{parameter, trusting};
 pub use backplane::Dropped;
+pub(in crate::backend) use list::Cursor;
+pub(in crate::backend) use window::{Changed, Due, Evicted, Kept, Look, PAGE_BYTES_MAX, PAGE_MESSAGES_MAX, Place, Taken, Window};
 
 use self::keys::{Key, Keys};
 use self::steps::{Answer, Step};
@@ -92,6 +97,11 @@ pub enum OpenError {
 /// `Unavailable` until they do. Subscriptions end with the drain's `stopped`; calls go on until it is `deserted`, so that who leaves can
 /// give back what he holds.
 pub async fn open(options: Options) -> std::result::Result<Backends, OpenError> {
+    open_with_window(options).await.map(|(backends, _)| backends)
+}
+
+/// As [`open`], for a history behind them.
+pub(in crate::backend) async fn open_with_window(options: Options) -> std::result::Result<(Backends, Window), OpenError> {
     let keys = Keys::new(&options.prefix).ok_or_else(|| OpenError::Prefix(options.prefix.clone()))?;
     // Whoever came first has decided; this is for a process (or a test) in which nobody has.
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -118,8 +128,9 @@ pub async fn open(options: Options) -> std::result::Result<Backends, OpenError> 
         let farewell = async { nats.drain().await.is_ok() };
         let (_, ()) = tokio::join!(tokio::time::timeout(Duration::from_secs(1), farewell), link.close());
     });
+    let window = Window::new(redis.clone());
     let redis = Arc::new(redis);
-    Ok(Backends {
+    let backends = Backends {
         store: redis.clone(),
         generations: redis.clone(),
         accounts: redis.clone(),
@@ -127,7 +138,8 @@ pub async fn open(options: Options) -> std::result::Result<Backends, OpenError> 
         backplane: Arc::new(backplane),
         events: Arc::new(events),
         health: watched,
-    })
+    };
+    Ok((backends, window))
 }
 
 /// All traits but the backplane.

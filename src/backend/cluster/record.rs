@@ -176,10 +176,17 @@ pub(super) fn conversation(id: &ConversationId, fields: &[Option<String>], open:
     Ok(Some((user.to_owned(), conversation)))
 }
 
+/// Above every millisecond until the year 37,000, and far below what a double holds exactly.
+const PINNED: u64 = 1 << 50;
+
+/// What [`list_score`] was made of.
+pub(super) fn of_list_score(score: f64) -> (bool, Time) {
+    let score = score as u64;
+    (score & PINNED != 0, Time(score & (PINNED - 1)))
+}
+
 /// The place in the user's list: pinned ones first, then the newest.
 pub(super) fn list_score(pinned: bool, updated_at: Time) -> f64 {
-    /// Above every millisecond until the year 37,000, and far below what a double holds exactly.
-    const PINNED: u64 = 1 << 50;
     let score = (updated_at.0 & (PINNED - 1)) | if pinned { PINNED } else { 0 };
     score as f64
 }
@@ -236,6 +243,7 @@ mod tests {
     fn pinned_ones_stand_before_newer_ones() {
         assert!(list_score(true, Time(1)) > list_score(false, Time(4_000_000_000_000)));
         assert!(list_score(true, Time(2)) > list_score(true, Time(1)));
+        assert_eq!(of_list_score(list_score(true, Time(7))), (true, Time(7)));
     }
 
     #[test]

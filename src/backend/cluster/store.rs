@@ -120,8 +120,13 @@ impl Store for Redis {
     }
 
     async fn delete(&self, user: &UserId, id: &ConversationId) -> Result<()> {
-        let args: Vec<Value> =
-            vec![keys::short_user(user).into(), self.link.keys.log_stem(id).into(), self.link.keys.state_stem(id).into()];
+        let args: Vec<Value> = vec![
+            keys::short_user(user).into(),
+            self.link.keys.log_stem(id).into(),
+            self.link.keys.state_stem(id).into(),
+            self.link.keys.key(&Key::Tombstone(id)).into(),
+            self.link.keys.key(&Key::Ticket(id)).into(),
+        ];
         let intent = self.intend(&Intent::list(user, id)).await?;
         let mut answer = self.on_conversation(&self.link.steps.delete, id, args).await?;
         let found = answer.word() == "OK";

@@ -203,6 +203,14 @@ fn unwritten(submission: &Submission, id: &MessageId, role: Role) -> Message {
     }
 }
 
+/// The conversation that the record of a request names, done or not.
+pub(super) fn conversation_of_record(held: &str) -> Option<ConversationId> {
+    match held.strip_prefix(DONE) {
+        Some(done) => keys::long_conversation(done),
+        None => serde_json::from_str::<Submission>(held).ok().map(|submission| submission.conversation),
+    }
+}
+
 fn unreadable(submission: &Submission) -> Error {
     Error::Corrupt(format!("the record of a request of {}", submission.user))
 }

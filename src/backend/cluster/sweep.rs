@@ -93,15 +93,19 @@ impl Redis {
     /// Puts a conversation into its user's list. Looks again afterwards, since another change may have come in between, and the one
     /// that looks last has to see it.
     pub(super) async fn place(&self, user: &UserId, conversation: &Conversation) -> Result<()> {
-        let mut score = record::list_score(conversation.pinned, conversation.updated_at);
+        let score = record::list_score(conversation.pinned, conversation.updated_at);
+        self.place_at(user, &conversation.id, score).await
+    }
+
+    async fn place_at(&self, user: &UserId, id: &ConversationId, mut score: f64) -> Result<()> {
         for _ in 0..PLACE_ROUNDS_MAX {
             let key = self.link.keys.key(&Key::List(user));
-            let member = keys::short_conversation(&conversation.id);
+            let member = keys::short_conversation(id);
             let added: std::result::Result<Value, _> =
                 self.link.redis()?.zadd(key, None, None, false, false, (score, member)).await;
             added.map_err(|error| self.link.fail(&error))?;
-            match self.score(user, &conversation.id).await? {
-                None => return self.unlist(user, &conversation.id).await,
+            match self.score(user, id).await? {
+                None => return self.unlist(user, id).await,
                 Some(now) if now == score => return Ok(()),
                 Some(now) => score = now,
             }
@@ -122,6 +126,15 @@ impl Redis {
         }
         let updated = updated.as_ref().and_then(|text| text.parse().ok()).unwrap_or_default();
         Ok(Some(record::list_score(pinned.as_deref() == Some("1"), Time(updated))))
+    }
+
+    /// After a conversation left Redis or came to it: its place in the list follows it, whichever way it went last.
+    pub(super) async fn replace_in_list(&self, user: &UserId, id: &ConversationId) -> Result<()> {
+        self.unlist(user, id).await?;
+        match self.score(user, id).await? {
+            None => Ok(()),
+            Some(score) => self.place_at(user, id, score).await,
+        }
     }
 
     pub(super) async fn unlist(&self, user: &UserId, id: &ConversationId) -> Result<()> {

@@ -37,7 +37,7 @@ impl Database {
     /// Takes over a connection and keeps `lock` until it is closed.
     pub(super) fn start(connection: Connection, file: Option<&Path>, lock: Option<Lock>) -> std::io::Result<Self> {
         let (requests, waiting) = mpsc::channel(WAITING_WRITES_MAX);
-        let (reporter, health) = watch::channel(Health { store: Link::Up, backplane: Link::Up });
+        let (reporter, health) = watch::channel(Health { store: Link::Up, backplane: Link::Up, history: None });
         let dirty = Arc::new(AtomicBool::new(false));
         let writer = Writer { connection, waiting, reporter, dirty: dirty.clone(), _lock: lock };
         let synced = file.map(|file| Sync { log: log_of(file), dirty });

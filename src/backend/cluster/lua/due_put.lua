@@ -1,0 +1,5 @@
+-- Makes something due in so many ms. KEYS due. ARGV member, ms, '1' to leave it where it is when it is there.
+local t = redis.call('TIME')
+local at = string.format('%.0f', t[1] * 1000 + math.floor(t[2] / 1000) + tonumber(ARGV[2]))
+if ARGV[3] == '1' then return redis.call('ZADD', KEYS[1], 'NX', at, ARGV[1]) end
+return redis.call('ZADD', KEYS[1], at, ARGV[1])
