@@ -21,6 +21,7 @@ mod examples;
 mod exposed;
 mod golden;
 mod history;
+mod hostile;
 mod limits;
 mod login;
 mod metrics;

@@ -1,0 +1,183 @@
+//! Bad clients of every kind at once: the node's memory stays within a bound, and somebody else's answers come whole.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use chatnode::model::Status;
+use chatnode::protocol::ServerFrame;
+use futures_util::{SinkExt, StreamExt};
+use serde_json::json;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_tungstenite::tungstenite::Message as Packet;
+use tokio_util::sync::CancellationToken;
+
+use crate::harness::client::{Socket, upgrade};
+use crate::harness::figure;
+use crate::harness::process::Process;
+use crate::harness::rest::client;
+
+/// Bad clients at once; `CHATNODE_HOSTILE` says another number.
+const CLIENTS: usize = 200;
+/// What one of them may cost the node while it lasts, its outbox of 256 KiB included, and what all of them may.
+const CLIENT_BYTES_MAX: f64 = 512.0 * 1024.0;
+const NODE_BYTES_MAX: f64 = 96.0 * 1024.0 * 1024.0;
+/// Whole answers that the good one reads among them.
+const ANSWERS: usize = 3;
+const ANSWER: &str = "/demo tokens=300 rate=100";
+/// How long a bad one holds on to a connection.
+const HOLD: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(20);
+/// Nobody who reads waits longer for a token, on a machine that does other things too.
+const GAP_MAX: Duration = Duration::from_secs(5);
+
+const CONFIG: &str = "[http]\nhead_timeout_ms = 1_000\nbody_timeout_ms = 1_000\n[gateway]\nping_ms = 1_000\npong_timeout_ms = 1_000\n\
+    [limits.address]\nrequests_per_minute_max = 0\nconnections_max = 0\nrunning_max = 0\n[[models]]\nid = \"demo\"\nprovider = \"demo\"\n";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bad_clients_of_every_kind_at_once_hurt_nobody_else() {
+    let told = std::env::vars().find(|(key, _)| key == "CHATNODE_HOSTILE").map(|(_, value)| value);
+    let clients: usize = told.map_or(CLIENTS, |value| value.parse().expect("a number"));
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("chatnode.toml");
+    std::fs::write(&file, CONFIG).expect("a file");
+    let args = ["--listen", "127.0.0.1:0", "--data-dir", ":memory:", "--config", file.to_str().expect("a name")];
+    let (_process, address) = Process::start(&args);
+    let before = gaps(address, 1).await;
+    let rest = resident(address).await;
+
+    let over = CancellationToken::new();
+    let bad: Vec<_> = (0..clients).map(|n| tokio::spawn(misbehave(address, n, over.clone()))).collect();
+    let watching = tokio::spawn(most_resident(address, over.clone()));
+    let among = gaps(address, ANSWERS).await;
+    over.cancel();
+    let most = watching.await.expect("it watches");
+    let mut tries = 0;
+    for one in bad {
+        tries += one.await.expect("it misbehaves");
+    }
+    println!(
+        "{clients} bad clients, {tries} connections: memory {:.1} MB before, {:.1} MB at most; a token's gap at p99 {:?} without them, \
+         {:?} among them, {:?} at most",
+        rest / 1e6,
+        most / 1e6,
+        p99(&before),
+        p99(&among),
+        among.last().expect("gaps")
+    );
+    assert!(tries > clients, "{tries} connections of {clients}: they came again");
+    let bound = rest + NODE_BYTES_MAX + f64::from(u32::try_from(clients).expect("not so many")) * CLIENT_BYTES_MAX;
+    assert!(most < bound, "{most} bytes, {rest} before");
+    assert!(*among.last().expect("gaps") < GAP_MAX, "{:?}", among.last());
+    gaps(address, 1).await;
+}
+
+async fn resident(address: SocketAddr) -> f64 {
+    let asked = client().get(format!("http://{address}/metrics")).send().await.expect("metrics");
+    figure(&asked.text().await.expect("a text"), "process_resident_memory_bytes")
+}
+
+async fn most_resident(address: SocketAddr, over: CancellationToken) -> f64 {
+    let mut most: f64 = 0.0;
+    while over.run_until_cancelled(sleep(Duration::from_millis(250))).await.is_some() {
+        most = most.max(resident(address).await);
+    }
+    most
+}
+
+/// Asks, reads to the end, and answers the times between two frames with text, sorted. The client checks every byte.
+async fn gaps(address: SocketAddr, answers: usize) -> Vec<Duration> {
+    let mut socket = Socket::open(address).await;
+    let mut gaps = Vec::new();
+    for _ in 0..answers {
+        let (_, answer) = socket.ask(json!({"content": ANSWER})).await;
+        let generation = answer.generation.expect("a generation");
+        let mut last: Option<Instant> = None;
+        let finished = loop {
+            match socket.next().await.expect("it goes on") {
+                ServerFrame::Delta { .. } => {
+                    gaps.extend(last.map(|last| last.elapsed()));
+                    last = Some(Instant::now());
+                }
+                ServerFrame::Finished(finished) if finished.generation == generation => break finished,
+                _ => {}
+            }
+        };
+        assert_eq!(finished.status, Status::Completed);
+        assert_eq!(socket.tab.copies[&generation].text, socket.tab.expected(&generation));
+    }
+    gaps.sort_unstable();
+    gaps
+}
+
+fn p99(sorted: &[Duration]) -> Duration {
+    sorted[(sorted.len() * 99).div_ceil(100).min(sorted.len()) - 1]
+}
+
+/// One kind each, again and again; answers how often.
+async fn misbehave(address: SocketAddr, n: usize, over: CancellationToken) -> usize {
+    let mut tries = 0;
+    let again = async {
+        loop {
+            tries += 1;
+            match n % 6 {
+                0 => slow_loris(address).await,
+                1 => half_open(address).await,
+                2 => never_reading(address).await,
+                3 => oversized(address).await,
+                4 => flooding(address).await,
+                _ => drop(upgrade(address, None, None).await),
+            }
+            sleep(PAUSE).await;
+        }
+    };
+    over.run_until_cancelled(again).await;
+    tries
+}
+
+/// A head that never ends, byte by byte.
+async fn slow_loris(address: SocketAddr) {
+    let Ok(mut stream) = TcpStream::connect(address).await else { return };
+    let begun = Instant::now();
+    while begun.elapsed() < HOLD && stream.write_all(b"G").await.is_ok() {
+        sleep(PAUSE * 5).await;
+    }
+}
+
+/// A socket whose machine is gone: no ping is answered.
+async fn half_open(address: SocketAddr) {
+    if let Some((_socket, _)) = upgrade(address, None, None).await {
+        sleep(HOLD).await;
+    }
+}
+
+/// Asks for more than the system's buffers hold, and reads nothing.
+async fn never_reading(address: SocketAddr) {
+    let Some((mut socket, _)) = upgrade(address, None, None).await else { return };
+    let ask = json!({"type": "send", "request_id": "r", "content": "/demo tokens=500 rate=500"}).to_string();
+    for _ in 0..4 {
+        let _ = timeout(HOLD, socket.send(Packet::text(ask.clone()))).await;
+    }
+    sleep(HOLD).await;
+}
+
+async fn oversized(address: SocketAddr) {
+    if let Some((mut socket, _)) = upgrade(address, None, None).await {
+        let _ = timeout(HOLD, socket.send(Packet::text("x".repeat(4 * 1024 * 1024)))).await;
+    }
+    let large = client().post(format!("http://{address}/api/conversations")).body(vec![b' '; 4 * 1024 * 1024]);
+    let _ = timeout(HOLD, large.send()).await;
+}
+
+/// Far more frames than are allowed, half of them nonsense.
+async fn flooding(address: SocketAddr) {
+    let Some((mut socket, _)) = upgrade(address, None, None).await else { return };
+    for n in 0..500 {
+        let frame = if n % 2 == 0 { "{\"type\":\"ping\"}" } else { "{\"type\":\"nonsense\"}" };
+        if !matches!(timeout(HOLD, socket.send(Packet::text(frame))).await, Ok(Ok(()))) {
+            return;
+        }
+    }
+    while let Ok(Some(Ok(_))) = timeout(PAUSE, socket.next()).await {}
+}
