@@ -4,6 +4,7 @@
 //! An answer leaves its rooms after its end has been written. Who dies between the two leaves it behind, and so does who dies before
 //! he stored what he had counted. So where a room is full, those who have been there for a while are looked at.
 
+use std::sync::Weak;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -135,7 +136,12 @@ impl Redis {
             let stage: Option<String> = stage.map_err(|error| self.link.fail(&error))?;
             let is_over = stage.is_none_or(|stage| stage == "f");
             if is_over {
-                let used = match self.message(&generation.message()).await {
+                let id = generation.message();
+                let message = match (self.message(&id).await, self.older.get().and_then(Weak::upgrade)) {
+                    (Err(Error::NotFound), Some(older)) => older.message(&id).await,
+                    (found, _) => found,
+                };
+                let used = match message {
                     Ok(message) => Used::of(message.usage, message.status),
                     Err(Error::NotFound) => Used::NOTHING,
                     Err(error) => return Err(error),

@@ -27,7 +27,7 @@ mod sweep;
 mod window;
 mod wire;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use fred::types::Value;
@@ -40,7 +40,7 @@ pub(in crate::backend) use window::{Changed, Due, Evicted, Kept, Look, PAGE_BYTE
 
 use self::keys::{Key, Keys};
 use self::steps::{Answer, Step};
-use super::{Backends, Result};
+use super::{Backends, Result, Store};
 use crate::config::Secret;
 use crate::drain::Drain;
 use crate::model::{ConversationId, GenerationId};
@@ -119,7 +119,13 @@ pub(in crate::backend) async fn open_with_window(options: Options) -> std::resul
     };
     let (health, watched) = watch::channel(health::unknown());
     drain.spawn_ground("link health", health::watch_until(deserted.clone(), link.clone(), nats_link, health));
-    let redis = Redis { link: link.clone(), lease: options.lease, retention: options.retention, drain: drain.clone() };
+    let redis = Redis {
+        link: link.clone(),
+        lease: options.lease,
+        retention: options.retention,
+        drain: drain.clone(),
+        older: Arc::default(),
+    };
     drain.spawn("store sweeper", redis.clone().sweep_until(stopped.clone()));
     let (events, carrier) = events::open(nats.clone(), &options);
     let backplane = backplane::Nats::new(nats.clone(), &options.prefix, options.dropped, stopped.clone());
@@ -150,6 +156,8 @@ struct Redis {
     retention: Retention,
     /// For what no caller waits for.
     drain: Drain,
+    /// Where messages are that are not in Redis any more, if anywhere.
+    older: Arc<OnceLock<Weak<dyn Store>>>,
 }
 
 impl Redis {

@@ -6,6 +6,7 @@
 //! conversation's own slot, and an audit finds what stands in neither.
 
 use std::collections::HashMap;
+use std::sync::Weak;
 use std::time::Duration;
 
 use fred::interfaces::{ClientLike, HashesInterface, KeysInterface, SortedSetsInterface};
@@ -18,7 +19,7 @@ use super::record;
 use super::steps::{Answer, Step};
 use super::store::described;
 use super::submit::conversation_of_record;
-use crate::backend::{Error, Result};
+use crate::backend::{Error, Result, Store};
 use crate::model::{Conversation, ConversationId, Message, MessageId, UserId};
 
 /// How many sets of each kind there are, so that a Redis Cluster shares their load.
@@ -42,6 +43,14 @@ const AUDIT_AT_ONCE: usize = 16;
 #[derive(Clone, Debug)]
 pub(in crate::backend) struct Window {
     redis: Redis,
+}
+
+impl Window {
+    /// Whom to ask about messages that are not here any more.
+    pub(in crate::backend) fn behind_it(&self, store: Weak<dyn Store>) {
+        // There is one history.
+        let _ = self.redis.older.set(store);
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

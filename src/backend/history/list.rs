@@ -73,14 +73,16 @@ impl History {
         let rows = rows::list(&mut session, user, behind, words, limit).await?;
         drop(session);
         let down_to = if rows.len() < limit { None } else { rows.last().map(Cursor::of) };
-        let items = futures_util::future::try_join_all(rows.into_iter().map(|row| self.current(row))).await?;
+        let items = futures_util::future::try_join_all(rows.into_iter().map(|row| self.current(row, !words.is_empty()))).await?;
         Ok(Page { items: items.into_iter().flatten().collect(), down_to })
     }
 
-    /// A conversation of PostgreSQL as it is now; `None` when it has another place in the list, which Redis tells, or was deleted.
-    async fn current(&self, row: Conversation) -> Result<Option<Conversation>> {
+    /// A conversation of PostgreSQL as it is now; `None` when it has another place in the list, which Redis tells, or was deleted. Of a
+    /// search also when it was changed since it was archived: what it says now, Redis was asked about.
+    async fn current(&self, row: Conversation, searched: bool) -> Result<Option<Conversation>> {
         if let Some((_, now)) = self.window.conversation(&row.id).await? {
-            return Ok((Cursor::of(&now) == Cursor::of(&row)).then_some(now));
+            let stands = Cursor::of(&now) == Cursor::of(&row) && !(searched && now.version != row.version);
+            return Ok(stands.then_some(now));
         }
         Ok((self.window.place(&row.id).await? != Place::Buried).then_some(row))
     }

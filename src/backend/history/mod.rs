@@ -94,6 +94,8 @@ pub async fn open(cluster: cluster::Options, options: Options) -> std::result::R
     };
     archiver::start(&history, options.pause, &drain);
     let history = Arc::new(history);
+    let weak: std::sync::Weak<History> = Arc::downgrade(&history);
+    history.window.behind_it(weak);
     Ok(Backends { store: history.clone(), generations: history, health: watched, ..inner })
 }
 
