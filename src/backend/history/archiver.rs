@@ -128,7 +128,7 @@ impl History {
             self.metrics.history_failed();
             tracing::warn!(%error, conversation = %taken.conversation, "could not be archived yet");
             // Without this it comes up again when its being taken ends.
-            let _ = self.window.put(due, &taken.conversation, TRY_AGAIN).await;
+            let _ = self.window.again(&taken, TRY_AGAIN).await;
         }
     }
 
@@ -136,7 +136,7 @@ impl History {
         let id = &taken.conversation;
         // Without PostgreSQL first: most looks end here.
         match self.window.look(id, None).await? {
-            Look::Open => return self.window.put(Due::ToArchive, id, OPEN_AGAIN).await,
+            Look::Open => return self.window.again(taken, OPEN_AGAIN).await,
             Look::Away => return self.window.done(taken).await,
             Look::Clean => {}
             Look::Buried => self.bury(id).await?,
@@ -164,7 +164,7 @@ impl History {
                 self.window.put(Due::ToArchive, id, Duration::ZERO).await?;
                 self.window.done(taken).await
             }
-            Evicted::Young(after) => self.window.put(Due::ToEvict, id, after).await,
+            Evicted::Young(after) => self.window.again(taken, after).await,
         }
     }
 
