@@ -10,6 +10,7 @@
 //!   that the demonstration model puts into its tokens.
 //! - [`user`] keeps accounts from a terminal; [`password`] hashes what people log in with.
 //! - [`serve`] takes connections: TLS, deadlines, limits; [`probes`] says how a node stands.
+//! - [`outgoing`] asks servers that operators named: an issuer, a collector, a gateway.
 //! - [`node`] puts one process together from [`config`]; [`drain`] takes it apart in good order.
 
 pub mod ai;
@@ -25,6 +26,7 @@ pub mod gateway;
 pub mod log;
 pub mod model;
 pub mod node;
+pub mod outgoing;
 pub mod password;
 pub mod probes;
 pub mod protocol;

@@ -3,11 +3,11 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use rustls::crypto::ring;
 use url::Url;
 
 use crate::config::Secret;
 use crate::model::{NodeInfo, Time};
+use crate::outgoing::{self, Unread};
 use crate::protocol::ClusterView;
 
 /// To connect, and for the whole answer.
@@ -51,31 +51,23 @@ async fn ask(url: &Url, key: Option<&Secret>) -> Result<ClusterView, Error> {
     let at = shown(url);
     let nobody = |error: reqwest::Error| Error::Nobody { at: shown(url), why: innermost(&error) };
     let page = format!("{}/api/cluster", url.as_str().trim_end_matches('/'));
-    let mut request = client().map_err(nobody)?.get(page);
+    let mut request = outgoing::builder().no_proxy().build().map_err(nobody)?.get(page);
     if let Some(key) = key {
         request = request.bearer_auth(key.reveal());
     }
-    let mut response = request.send().await.map_err(nobody)?;
+    let response = request.send().await.map_err(nobody)?;
     if matches!(response.status().as_u16(), 401 | 403) {
         return Err(Error::Admins { at });
     }
     if !response.status().is_success() {
         return Err(Error::Refused { at, code: response.status().as_u16() });
     }
-    let mut body = Vec::new();
-    while let Some(piece) = response.chunk().await.map_err(nobody)? {
-        body.extend_from_slice(&piece);
-        if body.len() > ANSWER_BYTES_MAX {
-            return Err(Error::Foreign { at });
-        }
-    }
+    let body = match outgoing::body(response, ANSWER_BYTES_MAX).await {
+        Ok(body) => body,
+        Err(Unread::BrokeOff(error)) => return Err(nobody(error)),
+        Err(Unread::TooLong) => return Err(Error::Foreign { at }),
+    };
     serde_json::from_slice(&body).map_err(|_| Error::Foreign { at })
-}
-
-fn client() -> reqwest::Result<reqwest::Client> {
-    // Whoever came first has decided; here nobody has.
-    let _ = ring::default_provider().install_default();
-    reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build()
 }
 
 /// An address without what could be a password.

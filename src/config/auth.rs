@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::layers::{Section, quote};
 use super::oidc::{self, OidcConfig};
-use super::read::{DAY_MS, MINUTE_MS, secret_from_file};
+use super::read::{DAY_MS, MINUTE_MS, secret};
 use super::{ConfigError, Roles, Secret};
 
 pub(super) const KEYS_ASKED_EVERY: Duration = Duration::from_secs(60);
@@ -108,12 +108,7 @@ fn jwt(section: &Section<'_>) -> Result<JwtConfig, ConfigError> {
     let (issuer, audience) = (section.optional_text("issuer")?, section.optional_text("audience")?);
     let admin_role = section.optional_text("admin_role")?;
     let url = section.optional_text("jwks_url")?;
-    let secret = match section.one_of(&["secret", "secret_file"], false)? {
-        None => None,
-        Some((0, secret)) => Some(secret),
-        Some((_, path)) => Some(secret_from_file(section, "secret_file", &path)?),
-    };
-    let keys = match (secret, url) {
+    let keys = match (secret(section, "secret", "secret_file")?, url) {
         (Some(secret), None) if secret.len() >= SHARED_BYTES_MIN => JwtKeys::Shared(Secret::new(secret)),
         (Some(_), None) => {
             return Err(section.error("secret", format_args!("must have at least {SHARED_BYTES_MIN} bytes")));

@@ -228,7 +228,7 @@ struct Flags {
     #[arg(long, global = true, value_name = "LEVEL")]
     log: Option<String>,
     /// How people log in [CHATNODE_AUTH]
-    #[arg(long, global = true, value_name = "none|local|jwt|local,jwt")]
+    #[arg(long, global = true, value_name = "none|local|jwt|oidc|local,jwt|…")]
     auth: Option<String>,
     /// Where a gateway may listen though nobody has to log in [CHATNODE_ANONYMOUS]
     #[arg(long, global = true, value_name = "loopback|anywhere")]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::auth::{KEYS_ASKED_EVERY, is_safe_address};
 use super::layers::Section;
-use super::read::secret_from_file;
+use super::read::secret;
 use super::{ConfigError, Secret};
 
 const NAME_CHARS_MAX: usize = 60;
@@ -30,11 +30,7 @@ pub struct OidcConfig {
 
 pub(super) fn oidc(section: &Section<'_>) -> Result<OidcConfig, ConfigError> {
     let (issuer, client_id) = (section.optional_text("issuer")?, section.optional_text("client_id")?);
-    let client_secret = match section.one_of(&["client_secret", "client_secret_file"], false)? {
-        None => None,
-        Some((0, secret)) => Some(Secret::new(secret)),
-        Some((_, path)) => Some(Secret::new(secret_from_file(section, "client_secret_file", &path)?)),
-    };
+    let client_secret = secret(section, "client_secret", "client_secret_file")?.map(Secret::new);
     let (scopes, name) = (section.text("scopes")?, section.optional_text("name")?);
     let (admin_role, roles_claim) = (section.optional_text("admin_role")?, section.text("roles_claim")?);
     let issuer = issuer.ok_or_else(|| section.missing("issuer"))?;

@@ -173,6 +173,14 @@ fn url_secret(
     })
 }
 
+/// A secret from the key itself or from the file that another key names.
+pub(super) fn secret(section: &Section<'_>, key: &str, file_key: &str) -> Result<Option<String>, ConfigError> {
+    match section.one_of(&[key, file_key], false)? {
+        Some((1, path)) => secret_from_file(section, file_key, &path).map(Some),
+        other => Ok(other.map(|(_, text)| text)),
+    }
+}
+
 pub(super) fn secret_from_file(section: &Section<'_>, key: &str, path: &str) -> Result<String, ConfigError> {
     let text = read_file(path).map_err(|why| section.error(key, format_args!("names a file, but {why}")))?;
     match text.trim() {
@@ -199,11 +207,7 @@ fn log(section: &Section<'_>) -> Result<LogConfig, ConfigError> {
 
 fn traces(section: &Section<'_>) -> Result<Option<TracesConfig>, ConfigError> {
     let url = section.url("url")?;
-    let authorization = section.one_of(&["authorization", "authorization_file"], false)?;
-    let authorization = match authorization {
-        Some((1, path)) => Some(secret_from_file(section, "authorization_file", &path)?),
-        other => other.map(|(_, text)| text),
-    };
+    let authorization = secret(section, "authorization", "authorization_file")?;
     let share = f64::from(section.count("share_percent", 0..=100)?) / 100.0;
     let Some(url) = url else { return Ok(None) };
     let mut url = url::Url::parse(&url)

@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::traces::Traces;
 use crate::config::TracesConfig;
 use crate::drain::Drain;
+use crate::outgoing::{self, Line};
 
 /// Spans that may wait while the collector is away; later ones are dropped.
 const WAITING_MAX: usize = 4_096;
@@ -120,31 +121,17 @@ impl Outgoing {
 
 /// The HTTP client of the rest of the program, as the exporter wants it.
 #[derive(Debug, Default)]
-struct Client(tokio::sync::OnceCell<reqwest::Client>);
+struct Client(Line);
 
 #[async_trait]
 impl HttpClient for Client {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        // The system's certificates are hundreds of files: that is no work for a thread that streams tokens.
-        let built = async || tokio::task::spawn_blocking(client).await.map_err(HttpError::from)?.map_err(HttpError::from);
-        let client = self.0.get_or_try_init(built).await?;
+        let client = self.0.client().await?;
         let asking = async {
-            let mut response = client.execute(request.try_into()?).await.map_err(reqwest::Error::without_url)?;
-            let mut body = Vec::new();
-            while let Some(piece) = response.chunk().await? {
-                body.extend_from_slice(&piece);
-                if body.len() > ANSWER_BYTES_MAX {
-                    return Err("the answer is too long".into());
-                }
-            }
-            Ok(Response::builder().status(response.status()).body(body.into())?)
+            let response = client.execute(request.try_into()?).await.map_err(reqwest::Error::without_url)?;
+            let status = response.status();
+            Ok(Response::builder().status(status).body(outgoing::body(response, ANSWER_BYTES_MAX).await?.into())?)
         };
         timeout(ANSWER_TIME, asking).await.map_err(|_| HttpError::from("no answer in time"))?
     }
-}
-
-fn client() -> reqwest::Result<reqwest::Client> {
-    // Whoever came first has decided; here nobody may have.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()
 }

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
-use tokio::sync::{OnceCell, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout};
 use url::Url;
 
 use super::jwt::KeySet;
 use crate::config::is_safe_address;
 use crate::drain::Drain;
+use crate::outgoing::{self, Line, Unread};
 
 /// After this, an issuer is asked again when its keys are used, so that a withdrawn one goes.
 const FRESH: Duration = Duration::from_secs(600);
@@ -106,7 +107,7 @@ impl Issuer {
         basic: Option<(&str, &str)>,
     ) -> Result<Asked, &'static str> {
         let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
-        let request = self.line.client().await?.post(url.clone()).body(body);
+        let request = client(&self.line).await?.post(url.clone()).body(body);
         let request = request.header("content-type", "application/x-www-form-urlencoded").header("accept", "application/json");
         // Both are written as in a form first (RFC 6749, section 2.3.1).
         let encoded = |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
@@ -153,7 +154,7 @@ async fn ask_on_demand(
     while let Some(reply) = asked.recv().await {
         let wait = if hold.borrow().since.is_some() { ask_every } else { ask_every.min(AGAIN) };
         if last.is_none_or(|last| last.elapsed() >= wait) {
-            let said = timeout(ANSWER_TIME, line.look(&place)).await.unwrap_or(Err("no answer in time"));
+            let said = timeout(ANSWER_TIME, look(&line, &place)).await.unwrap_or(Err("no answer in time"));
             // Those who waited meanwhile have their answer in this one.
             last = Some(Instant::now());
             match said {
@@ -178,76 +179,56 @@ struct Description {
     token_endpoint_auth_methods_supported: Option<Vec<String>>,
 }
 
-/// The way to an issuer. Cheap to clone.
-#[derive(Clone, Debug, Default)]
-struct Line(Arc<OnceCell<reqwest::Client>>);
-
-impl Line {
-    async fn look(&self, place: &Place) -> Result<(KeySet, Option<Endpoints>), &'static str> {
-        let (jwks, endpoints) = match place {
-            Place::Keys(url) => (url.clone(), None),
-            Place::Described(issuer) => {
-                let (jwks, endpoints) = self.description(issuer).await?;
-                (jwks, Some(endpoints))
-            }
-        };
-        let keys = KeySet::from_jwks(&self.get(&jwks).await?).filter(|keys| !keys.is_empty());
-        Ok((keys.ok_or("there is no key in it that can be used")?, endpoints))
-    }
-
-    async fn description(&self, issuer: &str) -> Result<(String, Endpoints), &'static str> {
-        let body = self.get(&format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'))).await?;
-        let said: Description = serde_json::from_slice(&body).map_err(|_| "it does not describe itself as a provider does")?;
-        if said.issuer != issuer {
-            return Err("it calls itself by another name than auth.oidc.issuer");
+async fn look(line: &Line, place: &Place) -> Result<(KeySet, Option<Endpoints>), &'static str> {
+    let (jwks, endpoints) = match place {
+        Place::Keys(url) => (url.clone(), None),
+        Place::Described(issuer) => {
+            let (jwks, endpoints) = description(line, issuer).await?;
+            (jwks, Some(endpoints))
         }
-        let safe =
-            |text: &str| Url::parse(text).ok().filter(|_| is_safe_address(text)).ok_or("it names an address that is not https");
-        let (authorization, token) = (safe(&said.authorization_endpoint)?, safe(&said.token_endpoint)?);
-        safe(&said.jwks_uri)?;
-        // Where nothing is said, the standard says this.
-        let methods = said.token_endpoint_auth_methods_supported;
-        let takes_basic = methods.is_none_or(|methods| methods.iter().any(|method| method == "client_secret_basic"));
-        let endpoints = Endpoints { authorization, token, takes_basic };
-        Ok((said.jwks_uri, endpoints))
-    }
+    };
+    let keys = KeySet::from_jwks(&get(line, &jwks).await?).filter(|keys| !keys.is_empty());
+    Ok((keys.ok_or("there is no key in it that can be used")?, endpoints))
+}
 
-    async fn get(&self, url: &str) -> Result<Vec<u8>, &'static str> {
-        match answer(self.client().await?.get(url)).await? {
-            Asked::Answered(body) => Ok(body),
-            Asked::Refused(_) => Err("it answers with an error"),
-        }
+async fn description(line: &Line, issuer: &str) -> Result<(String, Endpoints), &'static str> {
+    let body = get(line, &format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'))).await?;
+    let said: Description = serde_json::from_slice(&body).map_err(|_| "it does not describe itself as a provider does")?;
+    if said.issuer != issuer {
+        return Err("it calls itself by another name than auth.oidc.issuer");
     }
+    let safe =
+        |text: &str| Url::parse(text).ok().filter(|_| is_safe_address(text)).ok_or("it names an address that is not https");
+    let (authorization, token) = (safe(&said.authorization_endpoint)?, safe(&said.token_endpoint)?);
+    safe(&said.jwks_uri)?;
+    // Where nothing is said, the standard says this.
+    let methods = said.token_endpoint_auth_methods_supported;
+    let takes_basic = methods.is_none_or(|methods| methods.iter().any(|method| method == "client_secret_basic"));
+    let endpoints = Endpoints { authorization, token, takes_basic };
+    Ok((said.jwks_uri, endpoints))
+}
 
-    async fn client(&self) -> Result<&reqwest::Client, &'static str> {
-        let built = self.0.get_or_try_init(|| async {
-            // The system's certificates are hundreds of files: that is no work for a thread that streams tokens.
-            let built = tokio::task::spawn_blocking(client).await;
-            built.ok().and_then(Result::ok).ok_or("no TLS")
-        });
-        built.await
+async fn get(line: &Line, url: &str) -> Result<Vec<u8>, &'static str> {
+    match answer(client(line).await?.get(url)).await? {
+        Asked::Answered(body) => Ok(body),
+        Asked::Refused(_) => Err("it answers with an error"),
     }
 }
 
+async fn client(line: &Line) -> Result<&reqwest::Client, &'static str> {
+    line.client().await.map_err(|_| "no TLS")
+}
+
 async fn answer(request: reqwest::RequestBuilder) -> Result<Asked, &'static str> {
-    let mut response = request.send().await.map_err(|_| "not reachable")?;
+    let response = request.send().await.map_err(|_| "not reachable")?;
     let status = response.status();
     if !status.is_success() {
         // What fails on the other side may be well in a moment; what is refused stays refused.
         return if status.is_server_error() { Err("it answers with an error") } else { Ok(Asked::Refused(status.as_u16())) };
     }
-    let mut body = Vec::new();
-    while let Some(piece) = response.chunk().await.map_err(|_| "the answer broke off")? {
-        body.extend_from_slice(&piece);
-        if body.len() > ANSWER_BYTES_MAX {
-            return Err("the answer is too long");
-        }
+    match outgoing::body(response, ANSWER_BYTES_MAX).await {
+        Ok(body) => Ok(Asked::Answered(body)),
+        Err(Unread::BrokeOff(_)) => Err("the answer broke off"),
+        Err(Unread::TooLong) => Err("the answer is too long"),
     }
-    Ok(Asked::Answered(body))
-}
-
-fn client() -> reqwest::Result<reqwest::Client> {
-    // Whoever came first has decided; here nobody may have.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()
 }
