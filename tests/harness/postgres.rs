@@ -198,7 +198,12 @@ pub(crate) const AT_ONCE: Duration = Duration::ZERO;
 
 /// A node's view of a cluster with a history, that archives and evicts as fast as it can; ready when this returns.
 pub(crate) async fn world(servers: &Shared, history_url: &str, lease: Duration, keep: Duration) -> World {
-    let world = join(servers, history_url, lease, keep, &prefix()).await;
+    world_at(&redis_url(&servers.redis), &nats_url(&servers.nats), history_url, lease, keep).await
+}
+
+/// The same on other servers than those that the tests of this process share.
+pub(crate) async fn world_at(redis_url: &str, nats_url: &str, history_url: &str, lease: Duration, keep: Duration) -> World {
+    let world = join_at(redis_url, nats_url, history_url, lease, keep, &prefix()).await;
     world.ready().await;
     world.history_is(true).await;
     world
@@ -206,11 +211,15 @@ pub(crate) async fn world(servers: &Shared, history_url: &str, lease: Duration, 
 
 /// One more node of the cluster with this prefix, whether or not its servers are there.
 pub(crate) async fn join(servers: &Shared, history_url: &str, lease: Duration, keep: Duration, prefix: &str) -> World {
+    join_at(&redis_url(&servers.redis), &nats_url(&servers.nats), history_url, lease, keep, prefix).await
+}
+
+async fn join_at(redis_url: &str, nats_url: &str, history_url: &str, lease: Duration, keep: Duration, prefix: &str) -> World {
     let (drain, metrics) = (Drain::new(), Metrics::new());
     let dropped = Dropped::told_to(metrics.clone());
     let cluster = cluster::Options {
-        redis_url: Secret::new(redis_url(&servers.redis)),
-        nats_url: Secret::new(nats_url(&servers.nats)),
+        redis_url: Secret::new(redis_url),
+        nats_url: Secret::new(nats_url),
         prefix: prefix.to_owned(),
         events_stream: None,
         lease,

@@ -9,22 +9,26 @@ use tokio::time::Instant;
 
 use super::cluster_writer::StubbornWriter;
 use crate::conformance::{self, stage};
+use crate::harness::postgres;
 use crate::harness::servers::{Programs, Server, World, nats_url, redis_url, shared};
 
 /// Cases that run side by side; each one has a prefix of its own.
 const SIDE_BY_SIDE: usize = 4;
 const LEASE: Duration = Duration::from_secs(10);
 
-/// The whole suite of contracts on these servers.
-async fn every_case_on(redis: &str, nats: &str) {
+/// The whole suite of contracts on these servers, with a history behind them if there is an address of one.
+async fn every_case_on(redis: &str, nats: &str, history: Option<&str>) {
     let mut waiting = conformance::cases().into_iter();
     let mut running = tokio::task::JoinSet::new();
     loop {
         while running.len() < SIDE_BY_SIDE {
             let Some((name, case)) = waiting.next() else { break };
-            let (redis, nats) = (redis.to_owned(), nats.to_owned());
+            let (redis, nats, history) = (redis.to_owned(), nats.to_owned(), history.map(str::to_owned));
             running.spawn(async move {
-                let world = World::open(&redis, &nats, conformance::LEASE).await;
+                let world = match history {
+                    None => World::open(&redis, &nats, conformance::LEASE).await,
+                    Some(history) => postgres::world_at(&redis, &nats, &history, conformance::LEASE, postgres::AT_ONCE).await,
+                };
                 let ended = tokio::spawn(case(world.backends.clone())).await;
                 assert!(ended.is_ok(), "{name} does not pass here");
                 world.end().await;
@@ -46,11 +50,18 @@ fn cluster_url(masters: &[Server]) -> String {
 async fn every_case_on_three_masters() {
     let (Some(programs), Some(shared)) = (Programs::find(), shared()) else { return };
     let masters = programs.redis_cluster(3);
-    every_case_on(&cluster_url(&masters), &nats_url(&shared.nats)).await;
+    every_case_on(&cluster_url(&masters), &nats_url(&shared.nats), None).await;
     // All three had a part in it.
     for master in &masters {
         assert!(master.redis(&["INFO", "commandstats"]).contains("cmdstat_evalsha"), "one master did nothing");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_case_on_three_masters_with_a_history() {
+    let (Some(programs), Some((shared, history))) = (Programs::find(), postgres::shared_with_history()) else { return };
+    let masters = programs.redis_cluster(3);
+    every_case_on(&cluster_url(&masters), &nats_url(&shared.nats), Some(&history.url())).await;
 }
 
 /// Three masters, one of them with a replica, which takes its place.
@@ -98,7 +109,7 @@ async fn three_nats_servers_are_one() {
     let mut servers = programs.nats_cluster(3);
     let redis = redis_url(&shared.redis);
     let all: Vec<String> = servers.iter().map(nats_url).collect();
-    every_case_on(&redis, &all.join(",")).await;
+    every_case_on(&redis, &all.join(","), None).await;
 
     let one = World::open(&redis, &all[0], LEASE).await;
     let other =
