@@ -9,7 +9,7 @@ mod check_samples;
 mod faults;
 mod history;
 mod load;
-mod proxy;
+pub(crate) mod proxy;
 mod reader;
 mod stage;
 mod storm;

@@ -27,7 +27,7 @@ const PASSWORD: &str = "s3cret-of-the-history";
 pub(crate) struct Postgres {
     programs: PathBuf,
     dir: TempDir,
-    port: u16,
+    pub(crate) port: u16,
     process: Option<Process>,
     /// Takes the directory away when this process ends without doing so.
     _broom: Child,
@@ -193,6 +193,8 @@ pub(crate) fn shared_with_history() -> Option<(&'static Shared, &'static Postgre
     shared().zip(SHARED.get_or_init(Postgres::start).as_ref())
 }
 
+/// Between two looks at what is to be archived or evicted.
+const PAUSE: Duration = Duration::from_millis(5);
 /// How long a conversation that rests stays in Redis, in the worlds of tests: not at all.
 pub(crate) const AT_ONCE: Duration = Duration::ZERO;
 
@@ -203,7 +205,7 @@ pub(crate) async fn world(servers: &Shared, history_url: &str, lease: Duration, 
 
 /// The same on other servers than those that the tests of this process share.
 pub(crate) async fn world_at(redis_url: &str, nats_url: &str, history_url: &str, lease: Duration, keep: Duration) -> World {
-    let world = join_at(redis_url, nats_url, history_url, lease, keep, &prefix()).await;
+    let world = join_at(redis_url, nats_url, history_url, lease, keep, &prefix(), PAUSE).await;
     world.ready().await;
     world.history_is(true).await;
     world
@@ -211,10 +213,19 @@ pub(crate) async fn world_at(redis_url: &str, nats_url: &str, history_url: &str,
 
 /// One more node of the cluster with this prefix, whether or not its servers are there.
 pub(crate) async fn join(servers: &Shared, history_url: &str, lease: Duration, keep: Duration, prefix: &str) -> World {
-    join_at(&redis_url(&servers.redis), &nats_url(&servers.nats), history_url, lease, keep, prefix).await
+    join_at(&redis_url(&servers.redis), &nats_url(&servers.nats), history_url, lease, keep, prefix, PAUSE).await
 }
 
-async fn join_at(redis_url: &str, nats_url: &str, history_url: &str, lease: Duration, keep: Duration, prefix: &str) -> World {
+/// The same by other ways to those servers, which looks for what is due only so often.
+pub(crate) async fn join_at(
+    redis_url: &str,
+    nats_url: &str,
+    history_url: &str,
+    lease: Duration,
+    keep: Duration,
+    prefix: &str,
+    pause: Duration,
+) -> World {
     let (drain, metrics) = (Drain::new(), Metrics::new());
     let dropped = Dropped::told_to(metrics.clone());
     let cluster = cluster::Options {
@@ -230,7 +241,7 @@ async fn join_at(redis_url: &str, nats_url: &str, history_url: &str, lease: Dura
     };
     let history = history::Options {
         settle: Duration::ZERO,
-        pause: Duration::from_millis(5),
+        pause,
         ..history::Options::new(Secret::new(history_url), keep, metrics.clone())
     };
     let backends = history::open(cluster, history).await.expect("options that can be meant");

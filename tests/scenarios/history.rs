@@ -8,11 +8,12 @@ use chatnode::model::{ConversationId, Status, UserId};
 use reqwest::StatusCode;
 use serde_json::json;
 
+use crate::chaos::proxy::{Mode, Proxy};
 use crate::conformance::stage::{Writer, eventually, following, opening};
 use crate::harness::client::Socket;
 use crate::harness::figure;
 use crate::harness::node::{self, Node};
-use crate::harness::postgres::{AT_ONCE, Postgres, join, shared_with_history, world};
+use crate::harness::postgres::{AT_ONCE, Postgres, join, join_at, shared_with_history, world};
 use crate::harness::rest::Rest;
 use crate::harness::servers::{Server, Shared, World, nats_url, prefix, redis_url, shared};
 use crate::scenarios::cluster_tls::certify;
@@ -300,6 +301,44 @@ async fn a_history_that_went_back_in_time_is_written_again() {
     }
     assert_eq!(texts(&world.backends, &lost.conversation).await, ["lost", "1"]);
     assert_eq!(texts(&world.backends, &older.conversation).await, ["older", "1", "two", "2"]);
+    world.end().await;
+}
+
+/// A node reads a conversation in PostgreSQL and is held up; meanwhile it goes on elsewhere, is archived, and leaves Redis again. What the
+/// first one has read is then too old to be brought.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_read_too_early_is_not_brought_back() {
+    const PIECE: Duration = Duration::from_millis(100);
+    let Some(servers) = shared() else { return };
+    let Some(postgres) = Postgres::start() else { return };
+    let world = world(servers, &postgres.url(), LEASE, AT_ONCE).await;
+    let user = UserId::generate();
+    let id = turn(&world.backends, &opening(&user, "one"), "1").await;
+    rests(servers, &world, &id).await;
+
+    let (to_redis, to_history) = (Proxy::start(servers.redis.port).await, Proxy::start(postgres.port).await);
+    let redis_url = redis_url(&servers.redis).replace(&servers.redis.port.to_string(), &to_redis.address.port().to_string());
+    let history_url = postgres.url().replace(&postgres.port.to_string(), &to_history.address.port().to_string());
+    let slow = join_at(&redis_url, &nats_url(&servers.nats), &history_url, LEASE, AT_ONCE, &world.prefix, LONG).await;
+    slow.ready().await;
+    slow.history_is(true).await;
+    to_history.set(Mode::Slow(PIECE));
+    let reads = {
+        let (backends, id) = (slow.backends.clone(), id.clone());
+        tokio::spawn(async move { texts(&backends, &id).await })
+    };
+    let begun = || async { (servers.redis.redis(&["EXISTS", &key(&world, 't', &id)]) == "1").then_some(()) };
+    eventually("it begins to bring it", begun).await;
+    to_redis.set(Mode::Hole);
+    // Two statements there and back, each of a few pieces: then it holds what it read.
+    tokio::time::sleep(PIECE * 8).await;
+    turn(&world.backends, &following(&user, &id, "two"), "2").await;
+    rests(servers, &world, &id).await;
+    to_redis.set(Mode::Open);
+    to_history.set(Mode::Open);
+    assert_eq!(reads.await.expect("join"), ["one", "1", "two", "2"]);
+    assert_eq!(texts(&world.backends, &id).await, ["one", "1", "two", "2"]);
+    slow.end().await;
     world.end().await;
 }
 
