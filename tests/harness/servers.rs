@@ -333,21 +333,17 @@ impl Programs {
         routes.iter().map(start).collect()
     }
 
+    /// A server that may become part of a Redis Cluster.
+    fn redis_of_cluster(&self) -> Server {
+        let bus = free_port().to_string();
+        let cluster = ["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-node-timeout", "2000"];
+        self.redis(&[cluster.as_slice(), &["--repl-diskless-sync-delay", "0"]].concat())
+    }
+
     /// One more server of a Redis Cluster, which follows this master.
     pub(crate) fn redis_replica(&self, master: &Server) -> Server {
-        let (bus, port) = (free_port().to_string(), master.port.to_string());
-        let replica = self.redis(&[
-            "--cluster-enabled",
-            "yes",
-            "--cluster-port",
-            &bus,
-            "--cluster-node-timeout",
-            "2000",
-            "--repl-diskless-sync-delay",
-            "0",
-        ]);
-        let bus = master.redis(&["CONFIG", "GET", "cluster-port"]);
-        replica.redis(&["CLUSTER", "MEET", "127.0.0.1", &port, bus.lines().last().expect("a port")]);
+        let replica = self.redis_of_cluster();
+        meet(&replica, master);
         let id = master.redis(&["CLUSTER", "MYID"]);
         let deadline = Instant::now() + START_MAX;
         while replica.redis(&["CLUSTER", "REPLICATE", &id]) != "OK" {
@@ -359,21 +355,7 @@ impl Programs {
 
     /// A Redis Cluster of so many masters.
     pub(crate) fn redis_cluster(&self, masters: usize) -> Vec<Server> {
-        let servers: Vec<Server> = (0..masters)
-            .map(|_| {
-                let bus = free_port().to_string();
-                self.redis(&[
-                    "--cluster-enabled",
-                    "yes",
-                    "--cluster-port",
-                    &bus,
-                    "--cluster-node-timeout",
-                    "2000",
-                    "--repl-diskless-sync-delay",
-                    "0",
-                ])
-            })
-            .collect();
+        let servers: Vec<Server> = (0..masters).map(|_| self.redis_of_cluster()).collect();
         const SLOTS: usize = 16_384;
         for (n, server) in servers.iter().enumerate() {
             let (from, to) = (n * SLOTS / masters, (n + 1) * SLOTS / masters - 1);
@@ -381,9 +363,7 @@ impl Programs {
             server.redis(&["CLUSTER", "SET-CONFIG-EPOCH", &(n + 1).to_string()]);
         }
         for server in &servers[1..] {
-            let bus = servers[0].redis(&["CONFIG", "GET", "cluster-port"]);
-            let bus = bus.lines().last().expect("a port").to_owned();
-            server.redis(&["CLUSTER", "MEET", "127.0.0.1", &servers[0].port.to_string(), &bus]);
+            meet(server, &servers[0]);
         }
         let deadline = Instant::now() + START_MAX;
         let whole = |server: &Server| {
@@ -396,6 +376,11 @@ impl Programs {
         }
         servers
     }
+}
+
+fn meet(server: &Server, other: &Server) {
+    let bus = other.redis(&["CONFIG", "GET", "cluster-port"]);
+    server.redis(&["CLUSTER", "MEET", "127.0.0.1", &other.port.to_string(), bus.lines().last().expect("a port")]);
 }
 
 /// One Redis and one NATS that all tests of this process share, each with a prefix of its own.
