@@ -33,16 +33,23 @@ export interface Person {
   tab(path?: string): Promise<Page>;
 }
 
-export async function newPerson(
-  browser: Browser,
-  address: string,
-  options: { locale?: string; colorScheme?: "light" | "dark"; width?: number; height?: number } = {},
-): Promise<Person> {
+interface Device {
+  readonly locale?: string;
+  readonly colorScheme?: "light" | "dark";
+  readonly width?: number;
+  readonly height?: number;
+  /** A finger points, and hovers nowhere. */
+  readonly touch?: boolean;
+}
+
+export async function newPerson(browser: Browser, address: string, options: Device = {}): Promise<Person> {
   const context = await browser.newContext({
     baseURL: address,
     locale: options.locale ?? "en-US",
     colorScheme: options.colorScheme ?? "light",
     viewport: { width: options.width ?? 1280, height: options.height ?? 800 },
+    hasTouch: options.touch ?? false,
+    isMobile: options.touch ?? false,
   });
   await serveBuiltPage(context);
   const faults: string[] = [];
@@ -84,7 +91,10 @@ async function serveBuiltPage(context: BrowserContext): Promise<void> {
 
 export async function ask(page: Page, text: string): Promise<void> {
   await page.locator("#composer").fill(text);
-  await page.locator("#composer").press("Enter");
+  // Under a finger Enter is a new line.
+  const touch = await page.evaluate(() => matchMedia("(pointer: coarse)").matches);
+  if (touch) await page.locator(".send").click();
+  else await page.locator("#composer").press("Enter");
 }
 
 /** The last answer's text as the page holds it, byte for byte, and its status. */

@@ -1,7 +1,9 @@
 import type { Page } from "playwright-core";
+import { SIGNED_OUT } from "../src/api";
 import type { I18n } from "../src/i18n/i18n";
-import type { ClusterView, NodeInfo } from "../src/protocol.gen";
+import { LONG_TITLE, RICH, RIGHT_TO_LEFT, WIDE } from "./answers";
 import { ask, begun, ended } from "./browser";
+import { busyCluster } from "./cluster";
 import { importConversation, openImported } from "./import";
 import type { Chatnode } from "./server";
 import { giveWire, type Wire } from "./wire";
@@ -15,42 +17,6 @@ export interface Scene {
 }
 
 type State = (scene: Scene) => Promise<void>;
-
-const RICH = `# Đường về nhà
-
-A paragraph with **bold**, *italic*, ~~struck~~, \`code\`, a [link](https://example.org) and a formula $e^{i\\pi} = -1$.
-
-## Lists
-
-1. first
-2. second
-   - nested
-   - [x] done
-   - [ ] not yet
-
-> A quotation that is long enough to go over more than one line on a narrow screen, and that ends here.
-
-\`\`\`python
-def primes(limit: int) -> list[int]:
-    """Every prime below the limit; a line that is too long for a phone and is scrolled, not broken."""
-    return [n for n in range(2, limit) if all(n % d for d in range(2, n))]
-\`\`\`
-
-| | Redis | NATS |
-|---|---:|:---:|
-| role | storage and leases | hints between nodes, which may be lost |
-| speed | 650 k/s | 1 M/s |
-
-$$\\int_0^1 x^2\\,dx = \\frac{1}{3}$$
-
-![A picture from elsewhere](https://example.org/picture.png)
-
----
-
-The end, with <b>markup</b> that is shown as it was written.`;
-
-const LONG_TITLE =
-  "Một cuộc trò chuyện có tiêu đề dài đến mức không chỗ nào hiện hết được, kể cả trên màn hình rộng";
 
 export const STATES: Readonly<Record<string, State>> = {
   empty: async () => {},
@@ -74,6 +40,17 @@ export const STATES: Readonly<Record<string, State>> = {
     await page.locator(".katex").first().waitFor({ state: "attached" });
     await page.locator(".hl-keyword").first().waitFor({ state: "attached" });
     await page.locator(".transcript").evaluate(box => box.scrollTo(0, 0));
+  },
+
+  async wide({ page }) {
+    await openImported(page, "Wide", [turn(`${"dài".repeat(90)}\n${LONG_TITLE}`, WIDE)]);
+    await page.locator(".katex").nth(1).waitFor({ state: "attached" });
+    await page.locator(".transcript").evaluate(box => box.scrollTo(0, 0));
+  },
+
+  async rightToLeft({ page }) {
+    await openImported(page, "كيف يتكوّن قوس قزح؟", [turn("كيف يتكوّن قوس قزح؟", RIGHT_TO_LEFT)]);
+    await page.locator("#composer").fill("لماذا ينعكس الضوء؟");
   },
 
   async streaming({ page, t }) {
@@ -167,6 +144,20 @@ export const STATES: Readonly<Record<string, State>> = {
     await page.locator(".thread-skeleton").waitFor();
   },
 
+  async threadFailed({ page, t }) {
+    const id = await importConversation(page, "Lost", [turn("a", "b")]);
+    await page.route(/\/messages/, route => route.fulfill({ status: 503 }));
+    await page.goto(`/#/c/${id}`);
+    await page.getByText(t("threadFailed")).waitFor();
+  },
+
+  async listFailed({ page, t }) {
+    await page.route(/\/api\/conversations/, route => route.fulfill({ status: 503 }));
+    await page.reload();
+    await openDrawer(page, t);
+    await page.getByText(t("loadFailed")).waitFor();
+  },
+
   async notFound({ page, t }) {
     await page.goto("/#/c/cnv_00000000000000000000000000");
     await page.getByText(t("notFoundTitle")).waitFor();
@@ -191,6 +182,33 @@ export const STATES: Readonly<Record<string, State>> = {
     await openDrawer(page, t);
     await page.getByRole("button", { name: t("settings"), exact: true }).click();
     await page.locator("dialog[open]").waitFor();
+  },
+
+  async account({ page, t }) {
+    const name = "nguyen.thi.minh.khai@cong-ty-anh-duong.example";
+    await page.route(/\/api\/me$/, route => route.fulfill({ json: { user: "usr_1", name, admin: true } }));
+    const keys = [t("apiKeyLabel"), LONG_TITLE].map((label, i) => ({
+      id: `key_${i}`,
+      label,
+      created_at: "",
+    }));
+    const key = `ck_${"0123456789abcdef".repeat(4)}`;
+    await page.route(/\/api\/keys$/, route =>
+      route.fulfill({
+        json: route.request().method() === "GET" ? { items: keys } : { ...keys[0], id: "key_2", key },
+      }),
+    );
+    await STATES.settings?.({ page, t } as Scene);
+    await page.locator("input[name=label]").fill("CI");
+    await page.getByRole("button", { name: t("apiKeyCreate") }).click();
+    await page.locator(".key-made").waitFor();
+  },
+
+  async signIn({ page, t }) {
+    const json = { methods: ["local", "oidc"], provider: "Công ty Ánh Dương" };
+    await page.route(/\/api\/login$/, route => route.fulfill({ json }));
+    await page.evaluate(event => dispatchEvent(new Event(event)), SIGNED_OUT);
+    await page.getByText(t("signInWith", { provider: json.provider })).waitFor();
   },
 
   async options({ page, t }) {
@@ -225,6 +243,12 @@ export const STATES: Readonly<Record<string, State>> = {
     await page.getByRole("menuitem").first().waitFor();
   },
 
+  async renaming({ page, t }) {
+    await STATES.menu?.({ page, t } as Scene);
+    await page.getByRole("menuitem", { name: t("rename") }).click();
+    await page.locator(".rename:focus").waitFor();
+  },
+
   async deleted({ page, t }) {
     await STATES.menu?.({ page, t } as Scene);
     await page.getByRole("menuitem", { name: t("delete") }).click();
@@ -234,6 +258,13 @@ export const STATES: Readonly<Record<string, State>> = {
   async cluster({ page }) {
     await page.goto("/#/cluster");
     await page.locator(".node").first().waitFor();
+  },
+
+  async clusterForbidden({ page, t }) {
+    const json = { error: { code: "forbidden", message: "for admins" } };
+    await page.route(/\/api\/cluster/, route => route.fulfill({ status: 403, json }));
+    await page.goto("/#/cluster");
+    await page.getByText(t("clusterForbidden")).waitFor();
   },
 
   async clusterMany({ page }) {
@@ -268,33 +299,4 @@ async function silentAnswer({ page, t }: Scene): Promise<{ generation: string; s
   const generation = await wire.generation();
   wire.mute();
   return { generation, say: wire.say };
-}
-
-function busyCluster(): ClusterView {
-  const now = Date.now();
-  const node = (id: string, role: "gateway" | "ai", more: Partial<NodeInfo>): NodeInfo => ({
-    id,
-    roles: [role],
-    version: "0.1.0",
-    started_at: new Date(now - 7_500_000).toISOString(),
-    seen_at: new Date(now).toISOString(),
-    draining: false,
-    connections: 0,
-    running: 0,
-    capacity: role === "ai" ? 64 : 0,
-    models: role === "ai" ? [{ id: "demo", name: "Demo", provider: "demo", demo: true, default: true }] : [],
-    ...more,
-  });
-  return {
-    node: "gateway-1",
-    nodes: [
-      node("gateway-1", "gateway", { connections: 4_210 }),
-      node("gateway-2", "gateway", { connections: 3_977 }),
-      node("gateway-3", "gateway", { connections: 12, draining: true }),
-      node("ai-1", "ai", { running: 64 }),
-      node("ai-2", "ai", { running: 23 }),
-      node("ai-3", "ai", { seen_at: new Date(now - 20_000).toISOString() }),
-    ],
-    waiting: [{ model: "demo", count: 17 }],
-  };
 }

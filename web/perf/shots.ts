@@ -10,7 +10,10 @@ import { createI18n } from "../src/i18n/i18n";
  *  npm run shots -- DIRECTORY      all of them
  *  npm run shots -- DIRECTORY --states empty,failed --widths 320 --languages vi --themes dark */
 
-const HEIGHTS: Record<number, number> = { 320: 640, 768: 1_024, 1440: 900 };
+const HEIGHTS: Record<number, number> = { 320: 640, 390: 844, 768: 1_024, 1024: 768, 1440: 900 };
+
+/** Up to here a finger points, as on phones and tablets held upright. */
+const TOUCH_MAX_PX = 768;
 
 export async function main(args: readonly string[]): Promise<void> {
   const directory = args[0];
@@ -28,7 +31,7 @@ export async function main(args: readonly string[]): Promise<void> {
         for (const width of widths) {
           const { t } = createI18n(language);
           const locale = language === "vi" ? "vi-VN" : "en-US";
-          const size = { width, height: HEIGHTS[width] ?? 900 };
+          const size = { width, height: HEIGHTS[width] ?? 900, touch: width <= TOUCH_MAX_PX };
           const person = await newPerson(browser, node.address, { locale, ...size });
           const page = await person.tab();
           await STATES[name]?.({ page, node, t });
