@@ -135,7 +135,7 @@ fn the_house_is_tidy() {
 fn judge(name: &str, text: &str) -> Vec<String> {
     let mut complaints = vague_file(name);
     complaints.extend(machine_paths(name, text));
-    if name.starts_with("web/src/") || name.starts_with("web/e2e/") {
+    if ["web/src/", "web/e2e/", "web/perf/"].iter().any(|folder| name.starts_with(folder)) {
         complaints.extend(web(name, text));
     }
     if name.ends_with(".rs") {
@@ -452,6 +452,7 @@ mod samples {
         );
         good("src/x.rs", &format!("fn a() {{\n{}}}\nfn b();\nfn c() {{}}\n{}", "    b();\n".repeat(68), "\n".repeat(300)));
         bad("web/src/a.ts", &"\n".repeat(300), "301 lines, at most 300");
+        bad("web/perf/a.ts", &"\n".repeat(300), "301 lines, at most 300");
         good("web/src/a.gen.ts", &"\n".repeat(400));
         assert_eq!(judge("src/x.rs", "// x\n").len(), 1, "a head is wanted");
     }
