@@ -68,3 +68,54 @@ describe("the keyboard alone", () => {
     expect(await focused(page)).toBe("Your message");
   });
 });
+
+describe("whoever goes by keys sees the whole ring around where they are", () => {
+  const states = [
+    "list",
+    "renaming",
+    "finished",
+    "branches",
+    "failed",
+    "editing",
+    "settings",
+    "account",
+    "options",
+  ];
+  test.each(states)("%s", async name => {
+    const { page, node } = stage;
+    await STATES[name]?.({ page, node, t: createI18n("en").t });
+    const hidden: string[] = [];
+    for (let i = 0; i < 45; i++) {
+      await page.keyboard.press("Tab");
+      hidden.push(...(await page.evaluate(cutOff)));
+    }
+    expect([...new Set(hidden)]).toEqual([]);
+  });
+});
+
+/** The focus, where its ring is missing, or a box around it cuts a part of the ring away. */
+function cutOff(): string[] {
+  const at = document.activeElement;
+  if (at === null || at === document.body) return [];
+  // A field without a ring of its own has it around the box that it stands in.
+  const field = at.matches("textarea, select, input[type=radio]");
+  const ringed = (field && at.closest(".composer-box, .edit-form, .model-picker, .segments label")) || at;
+  const { outlineStyle, outlineWidth, outlineOffset, boxShadow } = getComputedStyle(ringed);
+  const said = `${at.tagName} ${at.getAttribute("aria-label") ?? at.textContent?.slice(0, 40)}`;
+  if (outlineStyle === "none" && boxShadow === "none") return [`${said}: no ring`];
+  const ring =
+    outlineStyle === "none" ? 0 : Number.parseFloat(outlineWidth) + Number.parseFloat(outlineOffset);
+  const box = ringed.getBoundingClientRect();
+  for (let outer = ringed.parentElement; outer; outer = outer.parentElement) {
+    const { overflowX, overflowY, contentVisibility } = getComputedStyle(outer);
+    const frame = outer.getBoundingClientRect();
+    const cuts = contentVisibility === "auto";
+    const x = cuts || overflowX !== "visible";
+    // What scrolls up and down shows the rest when it is scrolled.
+    const y = cuts || overflowY === "hidden" || overflowY === "clip";
+    const outX = box.left - ring < frame.left - 0.5 || box.right + ring > frame.right + 0.5;
+    const outY = box.top - ring < frame.top - 0.5 || box.bottom + ring > frame.bottom + 0.5;
+    if ((x && outX) || (y && outY)) return [`${said}: cut off by ${outer.className}`];
+  }
+  return [];
+}

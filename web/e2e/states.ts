@@ -160,7 +160,7 @@ export const STATES: Readonly<Record<string, State>> = {
 
   async notFound({ page, t }) {
     await page.goto("/#/c/cnv_00000000000000000000000000");
-    await page.getByText(t("notFoundTitle")).waitFor();
+    await page.getByRole("heading", { level: 2, name: t("notFoundTitle") }).waitFor();
   },
 
   async editing({ page, t }) {

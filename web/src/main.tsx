@@ -14,6 +14,7 @@ import "./styles/thread.css";
 import "./styles/answer.css";
 import "./styles/composer.css";
 import "./styles/markdown.css";
+import "./styles/code.css";
 import "./styles/notices.css";
 
 void comeBack(location.search, { me: () => api.me(), adopt: adoptAccount, forget: forgetAccount }).then(show);

@@ -1,6 +1,7 @@
 import { type FormEvent, useEffect, useState } from "react";
 import { ApiError, api } from "../api";
 import { useI18n } from "../i18n/i18n";
+import { CopyButton } from "../markdown/CodeBlock";
 import type { ApiKey, Me, NewApiKey } from "../protocol.gen";
 import { forgetAccount } from "../store/preferences";
 
@@ -111,6 +112,7 @@ function ApiKeys() {
         <div className="key-made" role="status">
           <span>{t("apiKeyOnce")}</span>
           <code>{made.key}</code>
+          <CopyButton text={made.key} label={t("copyKey")} />
         </div>
       )}
       <form className="account-row" onSubmit={create}>

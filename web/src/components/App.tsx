@@ -1,4 +1,4 @@
-import { lazy, Suspense, useMemo, useState } from "react";
+import { lazy, Suspense, useEffect, useMemo, useState } from "react";
 import { createI18n, I18nContext, type StringKey } from "../i18n/i18n";
 import { useApp } from "../store/react";
 import { Announcer } from "./Announcer";
@@ -26,6 +26,12 @@ export function App({ fault }: { fault: StringKey | null }) {
     if (matchMedia(NARROW).matches) setDrawer(open => !open);
     else setPreferences({ sidebar: !preferences.sidebar });
   };
+  useEffect(() => {
+    const narrow = matchMedia(NARROW);
+    const onChange = () => setDrawer(false);
+    narrow.addEventListener("change", onChange);
+    return () => narrow.removeEventListener("change", onChange);
+  }, []);
   useShortcuts({ toggleSidebar, showHelp: () => setDialog("shortcuts") });
   const signedOut = useApp(state => state.signedOut);
   if (signedOut) {
@@ -51,17 +57,19 @@ export function App({ fault }: { fault: StringKey | null }) {
           onLeave={() => setDrawer(false)}
           onDialog={setDialog}
         />
-        {route.page === "cluster" ? (
-          <Suspense fallback={<main className="page" />}>
-            <ClusterPage onToggleSidebar={toggleSidebar} />
-          </Suspense>
-        ) : (
-          <ChatPage
-            key={route.conversation ?? "new"}
-            conversation={route.conversation}
-            onToggleSidebar={toggleSidebar}
-          />
-        )}
+        <div className="beside" inert={drawer}>
+          {route.page === "cluster" ? (
+            <Suspense fallback={<main className="page" />}>
+              <ClusterPage onToggleSidebar={toggleSidebar} />
+            </Suspense>
+          ) : (
+            <ChatPage
+              key={route.conversation ?? "new"}
+              conversation={route.conversation}
+              onToggleSidebar={toggleSidebar}
+            />
+          )}
+        </div>
       </div>
       <NoticeBar />
       <Announcer />

@@ -43,7 +43,9 @@ export function ChatPage({ conversation, onToggleSidebar }: Props) {
   return (
     <main className="page chat">
       <Header
-        title={title || (conversation === null ? t("newChat") : t("untitled"))}
+        title={
+          title || t(conversation === null ? "newChat" : load === "not_found" ? "notFoundTitle" : "untitled")
+        }
         onToggleSidebar={onToggleSidebar}
       />
       {load === "not_found" ? (

@@ -3,6 +3,7 @@ import { openGeneration } from "../chat/view";
 import { useI18n } from "../i18n/i18n";
 import { loadDraft, saveDraft } from "../store/preferences";
 import { useApp, useStore } from "../store/react";
+import { byFinger, composes, sends } from "./enter";
 import { Icon } from "./Icon";
 import { ModelPicker } from "./ModelPicker";
 import type { ModelChoice } from "./models";
@@ -46,7 +47,8 @@ export function Composer({ conversation, model, onModel, customized, onOptions, 
       resize(area);
     };
     fill();
-    if (!matchMedia("(pointer: coarse)").matches) area.focus();
+    // Under a finger the focus would bring up a keyboard that hides half of the page.
+    if (!byFinger()) area.focus();
     const keep = () => {
       clearTimeout(timer.current);
       saveDraft(conversation, area.value);
@@ -75,13 +77,12 @@ export function Composer({ conversation, model, onModel, customized, onOptions, 
   const stop = () => {
     if (generation) store.stop(generation.id);
     else if (waiting) store.stopPending(waiting.request_id);
-    field.current?.focus();
+    if (!byFinger()) field.current?.focus();
   };
 
   const onKey = (event: KeyboardEvent<HTMLTextAreaElement>) => {
-    // Enter that ends a composition (Vietnamese, Chinese, Japanese …) belongs to the input method.
-    if (event.nativeEvent.isComposing || event.keyCode === 229) return;
-    if (event.key === "Enter" && !event.shiftKey && !matchMedia("(pointer: coarse)").matches) {
+    if (composes(event)) return;
+    if (sends(event)) {
       event.preventDefault();
       if (!event.repeat) submit();
     }
@@ -110,7 +111,7 @@ export function Composer({ conversation, model, onModel, customized, onOptions, 
           rows={1}
           aria-label={t("composer")}
           placeholder={t("placeholder")}
-          enterKeyHint="send"
+          dir="auto"
           onKeyDown={onKey}
           onInput={event => {
             const area = event.currentTarget;

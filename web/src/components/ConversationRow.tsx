@@ -2,6 +2,7 @@ import { memo, useRef, useState } from "react";
 import { useI18n } from "../i18n/i18n";
 import type { Conversation } from "../protocol.gen";
 import { useStore } from "../store/react";
+import { composes } from "./enter";
 import { Menu, MenuItem, MenuLink } from "./Menu";
 
 interface Props {
@@ -42,7 +43,9 @@ export const ConversationRow = memo(function ConversationRow({ conversation, ope
         }}
         onDoubleClick={() => setRenaming(true)}
       >
-        <span className="row-title">{title}</span>
+        <span className="row-title" dir="auto">
+          {title}
+        </span>
         {conversation.generating && (
           <span className="live-dot" role="img" aria-label={t("generatingDot")} title={t("generatingDot")} />
         )}
@@ -81,6 +84,7 @@ function Rename({ title, onDone }: { title: string; onDone: (name: string | null
     <input
       className="rename"
       defaultValue={title}
+      dir="auto"
       aria-label={t("titleField")}
       maxLength={200}
       // biome-ignore lint/a11y/noAutofocus: it takes the place of what was just activated
@@ -88,7 +92,7 @@ function Rename({ title, onDone }: { title: string; onDone: (name: string | null
       onFocus={event => event.target.select()}
       onBlur={event => done(event.target.value)}
       onKeyDown={event => {
-        if (event.nativeEvent.isComposing || event.keyCode === 229) return;
+        if (composes(event)) return;
         if (event.key === "Enter") done(event.currentTarget.value);
         if (event.key === "Escape") {
           event.stopPropagation();

@@ -2,6 +2,7 @@ import { type ReactNode, useEffect, useRef } from "react";
 import { useI18n } from "../i18n/i18n";
 import { Icon } from "./Icon";
 import "../styles/dialogs.css";
+import "../styles/fields.css";
 
 /** The platform's modal dialog: it keeps the focus inside, closes on Escape, and gives the focus back. */
 export function Dialog({

@@ -19,7 +19,9 @@ export function Header({ title, onToggleSidebar }: { title: string; onToggleSide
       >
         <Icon name="panel" />
       </button>
-      <h1 title={title}>{title}</h1>
+      <h1 title={title} dir="auto">
+        {title}
+      </h1>
       <Pill />
     </header>
   );

@@ -22,7 +22,9 @@ export function PendingItem({ pending }: { pending: Pending }) {
       {pending.kind === "send" && (
         <article className="message question" data-pending="true">
           <h2 className="visually-hidden">{t("you")}</h2>
-          <div className="bubble">{pending.content}</div>
+          <div className="bubble" dir="auto">
+            {pending.content}
+          </div>
         </article>
       )}
       <div className="message answer" data-pending="true">

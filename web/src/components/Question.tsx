@@ -4,6 +4,7 @@ import { CopyButton } from "../markdown/CodeBlock";
 import { PlainText } from "../markdown/portions";
 import type { Message } from "../protocol.gen";
 import { Branches } from "./Branches";
+import { composes, sends } from "./enter";
 import { Icon } from "./Icon";
 import { EDIT_LAST_EVENT } from "./shortcuts";
 
@@ -37,7 +38,7 @@ export const Question = memo(function Question({ message, onSend }: Props) {
         />
       ) : (
         <>
-          <div className="bubble">
+          <div className="bubble" dir="auto">
             <PlainText text={message.content} />
           </div>
           <div className="actions">
@@ -84,17 +85,18 @@ function Editor({ content, onCancel, onSend }: EditorProps) {
         name="content"
         defaultValue={content}
         aria-label={t("edit")}
+        dir="auto"
         rows={3}
         // biome-ignore lint/a11y/noAutofocus: it takes the place of what was just activated
         autoFocus
         onFocus={event => event.target.setSelectionRange(content.length, content.length)}
         onKeyDown={event => {
-          if (event.nativeEvent.isComposing || event.keyCode === 229) return;
+          if (composes(event)) return;
           if (event.key === "Escape") {
             event.preventDefault();
             onCancel();
           }
-          if (event.key === "Enter" && !event.shiftKey) {
+          if (sends(event)) {
             event.preventDefault();
             send(event.currentTarget.value);
           }

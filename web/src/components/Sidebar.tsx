@@ -5,7 +5,7 @@ import { useApp, useStore } from "../store/react";
 import type { DialogName } from "./App";
 import { ConversationList } from "./ConversationList";
 import { Icon } from "./Icon";
-import { COMPOSER_ID, SEARCH_ID } from "./shortcuts";
+import { COMPOSER_ID, focusOn, SEARCH_ID } from "./shortcuts";
 
 interface Props {
   readonly drawer: boolean;
@@ -22,21 +22,29 @@ export function Sidebar({ drawer, wide, onToggle, onLeave, onDialog }: Props) {
   const [q, setQ] = useState("");
   const found = useSearch(q.trim());
   const panel = useRef<HTMLElement>(null);
+  const leave = useRef(onLeave);
+  leave.current = onLeave;
   useEffect(() => {
     if (!drawer) return;
+    const before = document.activeElement;
     const onKey = (event: KeyboardEvent) => {
       if (event.key !== "Escape" || document.querySelector("dialog[open]")) return;
       event.preventDefault();
-      onLeave();
+      leave.current();
     };
     panel.current?.querySelector<HTMLElement>("button")?.focus();
     addEventListener("keydown", onKey, { capture: true });
-    return () => removeEventListener("keydown", onKey, { capture: true });
-  }, [drawer, onLeave]);
+    return () => {
+      removeEventListener("keydown", onKey, { capture: true });
+      const at = document.activeElement;
+      const lost = at === document.body || panel.current?.contains(at);
+      if (lost && before instanceof HTMLElement) before.focus();
+    };
+  }, [drawer]);
   const go = (conversation: string | null) => {
     store.go({ page: "chat", conversation });
     onLeave();
-    if (conversation === null) document.getElementById(COMPOSER_ID)?.focus();
+    if (conversation === null) focusOn(COMPOSER_ID);
   };
   return (
     <>
@@ -65,6 +73,7 @@ export function Sidebar({ drawer, wide, onToggle, onLeave, onDialog }: Props) {
             onChange={event => setQ(event.target.value)}
             placeholder={t("search")}
             aria-label={t("search")}
+            dir="auto"
             autoComplete="off"
             maxLength={200}
           />

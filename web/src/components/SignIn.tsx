@@ -4,6 +4,7 @@ import { type StringKey, useI18n } from "../i18n/i18n";
 import type { LoginMethods } from "../protocol.gen";
 import { adoptAccount } from "../store/preferences";
 import { providerAddress } from "../store/provider";
+import "../styles/fields.css";
 import "../styles/signin.css";
 
 /** Shown instead of everything else while nobody is signed in. The address stays, so one comes back to where one was. */

@@ -43,13 +43,13 @@ export function useShortcuts(actions: Actions): void {
       } else if (command && event.shiftKey && event.key.toLowerCase() === "o") {
         act(() => {
           store.go({ page: "chat", conversation: null });
-          focus(COMPOSER_ID);
+          focusOn(COMPOSER_ID);
         });
       } else if (command && !event.shiftKey && event.key.toLowerCase() === "k") {
         act(() => {
           const field = document.getElementById(SEARCH_ID);
           if (!field?.checkVisibility({ visibilityProperty: true })) latest.current.toggleSidebar();
-          focus(SEARCH_ID);
+          focusOn(SEARCH_ID);
         });
       } else if (command && !event.shiftKey && event.key.toLowerCase() === "b") {
         act(latest.current.toggleSidebar);
@@ -60,7 +60,7 @@ export function useShortcuts(actions: Actions): void {
       } else if (event.key === "?") {
         act(latest.current.showHelp);
       } else if (event.key === "/") {
-        act(() => focus(COMPOSER_ID));
+        act(() => focusOn(COMPOSER_ID));
       }
     };
     addEventListener("keydown", onKey);
@@ -68,6 +68,7 @@ export function useShortcuts(actions: Actions): void {
   }, [store]);
 }
 
-function focus(id: string): void {
+/** With the next frame, when what is being drawn stands there and can be reached. */
+export function focusOn(id: string): void {
   requestAnimationFrame(() => document.getElementById(id)?.focus());
 }

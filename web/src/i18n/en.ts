@@ -190,6 +190,7 @@ export const en = {
   apiKeyCreate: "Make a key",
   apiKeyRevoke: "Take back",
   apiKeyRevokeNamed: "Take back “{label}”",
+  copyKey: "Copy the key",
   apiKeyOnce: "Copy it now: it is not shown again.",
   "error.connect_timeout": "The model’s server did not accept the connection in time.",
   "error.first_token_timeout": "The model did not begin to answer in time.",

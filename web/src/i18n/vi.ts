@@ -191,6 +191,7 @@ export const vi: Strings = {
   apiKeyCreate: "Tạo khóa",
   apiKeyRevoke: "Thu hồi",
   apiKeyRevokeNamed: "Thu hồi “{label}”",
+  copyKey: "Sao chép khóa",
   apiKeyOnce: "Hãy sao chép ngay: khóa sẽ không hiện lại.",
   back: "Về cuộc trò chuyện",
   "error.connect_timeout": "Máy chủ mô hình không nhận kết nối kịp thời.",

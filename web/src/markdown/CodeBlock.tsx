@@ -15,7 +15,7 @@ export const CodeBlock = memo(function CodeBlock(props: { text: string; language
         <span>{language || t("code")}</span>
         <CopyButton text={text} label={t("copyCode")} />
       </figcaption>
-      <pre tabIndex={0}>
+      <pre tabIndex={0} dir="ltr">
         <code ref={code}>
           {coloured?.parts.map(draw)}
           <Growing text={text.slice(coloured?.text.length ?? 0)} />

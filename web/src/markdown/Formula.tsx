@@ -21,7 +21,7 @@ export const Formula = memo(function Formula(props: { text: string; source: stri
     };
   }, [text, display]);
   return (
-    <span className={display ? "formula formula-display" : "formula"}>
+    <span className={display ? "formula formula-display" : "formula"} dir="ltr">
       <span ref={target} hidden={!ready} />
       {!ready && <code className="formula-source">{source.trim()}</code>}
     </span>

@@ -50,7 +50,7 @@ const Stretch = memo(
       <div className="stretch">
         {blocks.slice(from, to).map((block, i) => (
           // biome-ignore lint/suspicious/noArrayIndexKey: blocks never move
-          <Block key={i} token={block} depths={depths} live={from + i >= live} />
+          <Block key={i} token={block} depths={depths} live={from + i >= live} dir="auto" />
         ))}
       </div>
     );
@@ -74,18 +74,20 @@ interface BlockProps {
   /** May still grow, so nothing slow is done with it yet. */
   readonly live: boolean;
   readonly depths: string;
+  /** The outermost block goes the way its first letter is written, and everything in it with it. */
+  readonly dir?: "auto";
 }
 
-const Block = memo(function Block({ token, live, depths }: BlockProps): ReactNode {
+const Block = memo(function Block({ token, live, depths, dir }: BlockProps): ReactNode {
   switch (token.type) {
     case "space":
     case "def":
       return null;
     case "heading":
-      return <Heading token={token as Tokens.Heading} depths={depths} />;
+      return <Heading token={token as Tokens.Heading} depths={depths} dir={dir} />;
     case "paragraph":
       return (
-        <p>
+        <p dir={dir}>
           <Inline tokens={(token as Tokens.Paragraph).tokens} />
         </p>
       );
@@ -101,14 +103,14 @@ const Block = memo(function Block({ token, live, depths }: BlockProps): ReactNod
       );
     case "blockquote":
       return (
-        <blockquote>
+        <blockquote dir={dir}>
           <Blocks tokens={(token as Tokens.Blockquote).tokens} live={live} />
         </blockquote>
       );
     case "list":
-      return <List token={token as Tokens.List} live={live} />;
+      return <List token={token as Tokens.List} live={live} dir={dir} />;
     case "table":
-      return <Table token={token as Tokens.Table} />;
+      return <Table token={token as Tokens.Table} dir={dir} />;
     case "hr":
       return <hr />;
     case "math":
@@ -116,7 +118,7 @@ const Block = memo(function Block({ token, live, depths }: BlockProps): ReactNod
     default:
       // HTML, and whatever the rules could not take apart, is shown as it was written.
       return (
-        <p className="literal">
+        <p className="literal" dir={dir}>
           <PlainText text={token.raw.trimEnd()} />
         </p>
       );
@@ -130,11 +132,11 @@ function Blocks({ tokens, live }: { tokens: readonly Token[]; live: boolean }): 
 
 /** Headings of an answer stand below the page's own and leave out no level, whichever ones the model uses: a reader who
  *  goes by headings finds the same outline as one who goes by their sizes. */
-function Heading({ token, depths }: { token: Tokens.Heading; depths: string }) {
+function Heading({ token, depths, dir }: { token: Tokens.Heading; depths: string; dir?: "auto" }) {
   const rank = Math.max(0, depths.indexOf(String(token.depth)));
   const Tag = (["h3", "h4", "h5", "h6"] as const)[rank] ?? "h6";
   return (
-    <Tag className={`heading-${token.depth}`}>
+    <Tag className={`heading-${token.depth}`} dir={dir}>
       <Inline tokens={token.tokens} />
     </Tag>
   );
@@ -142,7 +144,7 @@ function Heading({ token, depths }: { token: Tokens.Heading; depths: string }) {
 
 const ITEMS_AT_ONCE = 300;
 
-function List({ token, live }: { token: Tokens.List; live: boolean }) {
+function List({ token, live, dir }: { token: Tokens.List; live: boolean; dir?: "auto" }) {
   const { shown, more } = usePortions(token.items.length, live ? token.items.length : ITEMS_AT_ONCE);
   const items = token.items.slice(0, shown).map((item, i) => (
     // biome-ignore lint/suspicious/noArrayIndexKey: items never move
@@ -154,7 +156,9 @@ function List({ token, live }: { token: Tokens.List; live: boolean }) {
   const start = token.ordered && token.start !== "" ? token.start : undefined;
   return (
     <>
-      <Tag start={start}>{items}</Tag>
+      <Tag start={start} dir={dir}>
+        {items}
+      </Tag>
       {more}
     </>
   );
@@ -185,7 +189,7 @@ const Item = memo(
 
 const CELLS_AT_ONCE = 1_500;
 
-function Table({ token }: { token: Tokens.Table }) {
+function Table({ token, dir }: { token: Tokens.Table; dir?: "auto" }) {
   const { t } = useI18n();
   const rowsAtOnce = Math.max(4, Math.ceil(CELLS_AT_ONCE / token.header.length));
   const { shown, more } = usePortions(token.rows.length, rowsAtOnce);
@@ -198,7 +202,7 @@ function Table({ token }: { token: Tokens.Table }) {
     <>
       {/* biome-ignore lint/a11y/useSemanticElements: a fieldset holds fields; and an answer may hold too many for landmarks */}
       <div className="table-scroll" role="group" tabIndex={0} aria-label={t("table")}>
-        <table>
+        <table dir={dir}>
           <thead>
             <tr>
               {token.header.map((content, i) => cell(content.text.trim() === "" ? "td" : "th", content, i))}
