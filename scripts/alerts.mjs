@@ -87,7 +87,7 @@ const causes = {
   ChatnodeReadersLag: ["20 clients that ask for 200 KB a second and take 80", [{ node: "gateway-1" }], () => lag("gateway-1", 20, 80_000)],
   ChatnodeMemoryHigh: ["thousands of connections that do nothing; it ends with a restart", [{ job: "gateway", node: "gateway-1" }], () => crowdIn("gateway-1")],
   ChatnodeDrainStuck: ["SIGTERM to an AI node with long answers, and `drain_ms` of an hour", [{ node: "ai-1" }], async () => {
-    const empty = await fill(capacity);
+    const empty = await fill(capacity * workers.length);
     send("ai-1", "SIGTERM");
     return empty;
   }],
