@@ -12,7 +12,7 @@
 // CHATNODE_RUN          pids, logs and data (default: target/alerts)
 // CHATNODE_PORT_OFFSET  added to the usual ports (default: 16000)
 //
-// Needs what scripts/cluster needs, and Prometheus and PostgreSQL.
+// Needs what scripts/cluster needs, and Prometheus, PostgreSQL and Python.
 import { execFile, execFileSync, spawn } from "node:child_process";
 import { randomBytes, randomUUID } from "node:crypto";
 import { chownSync, existsSync, mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
