@@ -35,13 +35,13 @@ enum Format {
 pub(super) struct As {
     /// `json` (the whole tree, the default) or `markdown` (the path to the newest leaf).
     #[serde(default)]
-    #[param(value_type = Option<String>)]
+    #[param(inline, required = false)]
     format: Format,
 }
 
 /// The whole conversation as a file.
 #[utoipa::path(get, path = "/api/conversations/{id}/export", params(("id" = String, Path), As), responses(
-    (status = 200, body = Export), (status = "default", body = ErrorBody)))]
+    (status = 200, content((Export = "application/json"), (String = "text/markdown"))), (status = "default", body = ErrorBody)))]
 pub(super) async fn export(
     State(gateway): State<Gateway>,
     Extension(user): Extension<UserId>,
