@@ -42,10 +42,15 @@ impl Store for History {
     async fn delete(&self, user: &UserId, id: &ConversationId) -> Result<()> {
         let outcome = self.reach(id, Some(user), || {
             Box::pin(async move {
-                // Told first: a deletion that nobody carries on would leave everything in the history, though nobody sees it.
-                self.window.put(Due::ToArchive, id, Duration::ZERO).await?;
+                // Told first: a deletion that nobody carries on would leave everything in the history, though nobody sees it. Not for
+                // now: an archiver that looked before it is deleted would find nothing to do, and nobody would look again.
+                self.window.put(Due::ToArchive, id, self.settle).await?;
                 self.window.note(id).await?;
-                self.store.delete(user, id).await
+                self.store.delete(user, id).await?;
+                if let Err(error) = self.window.put(Due::ToArchive, id, Duration::ZERO).await {
+                    tracing::debug!(%error, "the archiver hears of a deletion later");
+                }
+                Ok(())
             })
         });
         outcome.await
