@@ -1,6 +1,7 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { type Browser, type BrowserContext, chromium, type Page } from "playwright-core";
+import type { I18n } from "../src/i18n/i18n";
 import type { AppState } from "../src/store/core";
 
 const FLAGS = [
@@ -145,3 +146,9 @@ export const begun = (page: Page, characters = 20) =>
     () => lastAnswer(page),
     answer => answer.text.length >= characters,
   );
+
+/** A narrow page shows the list when it is asked to. */
+export async function openDrawer(page: Page, t: I18n["t"]): Promise<void> {
+  const opener = page.getByRole("button", { name: t("openSidebar") });
+  if (await opener.isVisible()) await opener.click();
+}

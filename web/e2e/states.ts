@@ -2,7 +2,7 @@ import type { Page } from "playwright-core";
 import { SIGNED_OUT } from "../src/api";
 import type { I18n } from "../src/i18n/i18n";
 import { LONG_TITLE, RICH, RIGHT_TO_LEFT, WIDE } from "./answers";
-import { ask, begun, ended } from "./browser";
+import { ask, begun, ended, openDrawer } from "./browser";
 import { busyCluster } from "./cluster";
 import { importConversation, openImported } from "./import";
 import type { Chatnode } from "./server";
@@ -284,12 +284,6 @@ const turn = (question: string, answer: string, status: "completed" | "interrupt
   answer,
   status,
 });
-
-/** A narrow page shows the list when it is asked to. */
-async function openDrawer(page: Page, t: I18n["t"]): Promise<void> {
-  const opener = page.getByRole("button", { name: t("openSidebar") });
-  if (await opener.isVisible()) await opener.click();
-}
 
 /** An answer that waits, and of which the server says what the test wants it to. */
 async function silentAnswer({ page, t }: Scene): Promise<{ generation: string; say: Wire["say"] }> {
