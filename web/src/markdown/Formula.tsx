@@ -1,9 +1,11 @@
 import { memo, useEffect, useRef, useState } from "react";
+import { useI18n } from "../i18n/i18n";
 
 /** LaTeX. Its source is shown until the typesetter is there (it is loaded with the first formula), and stays when the
  *  formula is unfinished or wrong. */
 export const Formula = memo(function Formula(props: { text: string; source: string; display: boolean }) {
   const { text, source, display } = props;
+  const { t } = useI18n();
   const target = useRef<HTMLSpanElement>(null);
   const [ready, setReady] = useState(false);
   useEffect(() => {
@@ -20,10 +22,23 @@ export const Formula = memo(function Formula(props: { text: string; source: stri
       gone = true;
     };
   }, [text, display]);
-  return (
-    <span className={display ? "formula formula-display" : "formula"} dir="ltr">
+  const written = (
+    <>
       <span ref={target} hidden={!ready} />
       {!ready && <code className="formula-source">{source.trim()}</code>}
+    </>
+  );
+  if (!display) {
+    return (
+      <span className="formula" dir="ltr">
+        {written}
+      </span>
+    );
+  }
+  return (
+    // biome-ignore lint/a11y/useSemanticElements: a fieldset holds fields; what is wider than the page is scrolled by keys, too
+    <span className="formula formula-display" role="group" tabIndex={0} aria-label={t("formula")} dir="ltr">
+      {written}
     </span>
   );
 });
