@@ -1,6 +1,5 @@
 //! One SQLite database: a thread that writes in groups, and a few connections that read. Knows no table.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,6 +10,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::Lock;
 use super::schema;
+use super::wal::Wal;
 use crate::backend::{Error, Health, Link, Result};
 
 /// Writes that may wait for the writer; who comes later waits to get in.
@@ -29,7 +29,8 @@ pub(super) struct Database {
     writer: Option<JoinHandle<()>>,
     /// Absent in memory, where the writer reads as well.
     readers: Option<Readers>,
-    synced: Option<Sync>,
+    /// Absent in memory.
+    wal: Option<Arc<Wal>>,
     health: watch::Receiver<Health>,
 }
 
@@ -40,10 +41,10 @@ impl Database {
         let (reporter, health) = watch::channel(Health { store: Link::Up, backplane: Link::Up, history: None });
         let dirty = Arc::new(AtomicBool::new(false));
         let writer = Writer { connection, waiting, reporter, dirty: dirty.clone(), _lock: lock };
-        let synced = file.map(|file| Sync { log: log_of(file), dirty });
+        let wal = file.map(|file| Arc::new(Wal::new(file, dirty)));
         let writer = std::thread::Builder::new().name("store".into()).spawn(move || writer.run())?;
         let readers = file.map(Readers::new);
-        Ok(Self { requests: Some(requests), writer: Some(writer), readers, synced, health })
+        Ok(Self { requests: Some(requests), writer: Some(writer), readers, wal, health })
     }
 
     pub(super) fn health(&self) -> watch::Receiver<Health> {
@@ -76,10 +77,10 @@ impl Database {
         }
     }
 
-    /// Brings what was committed onto the disk, so that a power cut can take only what came later.
+    /// Brings what was committed onto the disk, so that a power cut can take only what came later, and keeps the log short.
     pub(super) async fn sync(&self) -> Result<()> {
-        let Some(sync) = self.synced.clone() else { return Ok(()) };
-        tokio::task::spawn_blocking(move || sync.run()).await.map_err(|_| closed())?
+        let Some(wal) = self.wal.clone() else { return Ok(()) };
+        tokio::task::spawn_blocking(move || wal.upkeep()).await.map_err(|_| closed())?
     }
 }
 
@@ -87,6 +88,7 @@ impl Drop for Database {
     /// Waits until the file is closed and its lock is free: whoever drops the last handle may open it again.
     fn drop(&mut self) {
         self.readers.take();
+        self.wal.take();
         self.requests.take();
         if let Some(writer) = self.writer.take() {
             // A panic of the writer was reported by the panic hook, and whoever waited has an error.
@@ -97,13 +99,6 @@ impl Drop for Database {
 
 fn closed() -> Error {
     Error::Unavailable("the database is closed".into())
-}
-
-/// The name that SQLite gives the write-ahead log of a file.
-fn log_of(file: &Path) -> PathBuf {
-    let mut name = file.as_os_str().to_owned();
-    name.push("-wal");
-    name.into()
 }
 
 // ---------------------------------------------------------------------------------------------------------------
@@ -237,27 +232,6 @@ fn link_of(error: &Error) -> Option<Link> {
     match error {
         Error::Full(_) | Error::Unavailable(_) | Error::Corrupt(_) => Some(Link::Down(error.to_string())),
         Error::Fenced | Error::OutOfOrder { .. } | Error::Gone | Error::NotFound => None,
-    }
-}
-
-/// Brings the write-ahead log onto the disk, from outside of SQLite. Its frames carry checksums, so that a part of it on
-/// the disk is a shorter history and never a wrong one.
-#[derive(Clone, Debug)]
-struct Sync {
-    log: PathBuf,
-    dirty: Arc<AtomicBool>,
-}
-
-impl Sync {
-    fn run(&self) -> Result<()> {
-        if !self.dirty.swap(false, Ordering::AcqRel) {
-            return Ok(());
-        }
-        let synced = File::open(&self.log).and_then(|log| log.sync_data());
-        synced.map_err(|error| {
-            self.dirty.store(true, Ordering::Release);
-            Error::Unavailable(format!("the log can't be synced: {error}"))
-        })
     }
 }
 

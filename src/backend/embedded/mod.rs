@@ -15,6 +15,7 @@ mod store;
 mod submit;
 mod sweep;
 mod tree;
+mod wal;
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::OpenError;
@@ -15,9 +16,12 @@ const APPLICATION: i64 = 0x6368_6174;
 /// Prepared statements kept for each connection: more than there are different ones.
 const STATEMENTS_KEPT: usize = 128;
 
-/// Pages that wait in the write-ahead log before they are moved to the file: about 16 MiB. Fewer would sync too often
-/// while many answers are written, more would make the file next to the database larger than need be.
-const CHECKPOINT_PAGES: i64 = 4_000;
+/// Pages of the write-ahead log, about 64 MiB, after which the writer itself moves them to the file, and everybody waits for the disk:
+/// when so much is written without a pause that moving them beside the writer (`wal`) never comes to an end.
+const CHECKPOINT_PAGES: i64 = 16_000;
+
+/// Bytes of the log's file that stay after a busy time, to be overwritten.
+const LOG_BYTES_KEPT: i64 = 16 * 1024 * 1024;
 
 /// Order of creation is the order of `n` everywhere. Times are milliseconds since 1970. `messages.jump` is an ancestor
 /// further up, which makes "is this below that" cheap (see `tree`). Large columns stand last, since a row is read from
@@ -162,7 +166,7 @@ pub(super) fn open_writer(file: Option<&Path>, bytes_max: Option<u64>) -> Result
         None => Connection::open_in_memory_with_flags(flags),
     }
     .map_err(failed)?;
-    connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
+    keep_statements(&connection).map_err(failed)?;
     check(&connection, file)?;
     configure(&connection, bytes_max).map_err(failed)?;
     connection.execute_batch("BEGIN IMMEDIATE").map_err(failed)?;
@@ -174,8 +178,23 @@ pub(super) fn open_writer(file: Option<&Path>, bytes_max: Option<u64>) -> Result
 /// One more connection to a file that a writer has open, which can only read.
 pub(super) fn open_reader(file: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-    connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
+    keep_statements(&connection)?;
     connection.pragma_update(None, "query_only", true)?;
+    Ok(connection)
+}
+
+/// A statement is prepared once. Without the stability guarantee SQLite would plan many of them anew for each new value, in the hope
+/// of statistics (`SQLITE_ENABLE_STAT4`) that nobody collects here: a sixth of the processor time of an answer.
+fn keep_statements(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map(drop)
+}
+
+/// One more connection, which moves the log into the file.
+pub(super) fn open_mover(file: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.pragma_update(None, "synchronous", "normal")?;
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     Ok(connection)
 }
 
@@ -202,6 +221,7 @@ fn configure(connection: &Connection, bytes_max: Option<u64>) -> rusqlite::Resul
     connection.pragma_update(None, "journal_mode", "wal")?;
     connection.pragma_update(None, "synchronous", "normal")?;
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    connection.pragma_update(None, "journal_size_limit", LOG_BYTES_KEPT)?;
     // Sorting and rollback of one batch fit in memory; nothing else is written beside the database.
     connection.pragma_update(None, "temp_store", "memory")?;
     if let Some(bytes) = bytes_max {
