@@ -1,5 +1,6 @@
 //! Whole nodes, as people and programs meet them.
 
+mod api_fuzz;
 mod backup;
 mod badinput;
 mod bearer;
