@@ -64,6 +64,18 @@ async fn every_case_on_three_masters_with_a_history() {
     every_case_on(&cluster_url(&masters), &nats_url(&shared.nats), Some(&history.url())).await;
 }
 
+/// Replication is asynchronous: what the replica has not heard of yet dies with its master. Until it knows the answer's beginning.
+async fn replicated(master: &Server, replica: &Server) {
+    let offset = |server: &Server, field: &str| {
+        let info = server.redis(&["INFO", "replication"]);
+        let value = info.lines().find_map(|line| line.strip_prefix(field));
+        value.and_then(|value| value.trim().parse::<u64>().ok()).expect("an offset")
+    };
+    let written = offset(master, "master_repl_offset:");
+    let heard = async || (offset(replica, "slave_repl_offset:") >= written).then_some(());
+    stage::eventually("the replica knows the answer", heard).await;
+}
+
 /// Three masters, one of them with a replica, which takes its place.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_master_of_three_fails_over_in_the_middle_of_an_answer() {
@@ -86,6 +98,7 @@ async fn a_master_of_three_fails_over_in_the_middle_of_an_answer() {
         StubbornWriter::claim(&world.backends).await.finish().await.expect("finish");
     }
     let mut writer = StubbornWriter::claim(&world.backends).await;
+    replicated(&masters[0], &replica).await;
     let writing = tokio::spawn(async move {
         for n in 0..2_000 {
             writer.say(&format!("{n} ")).await.expect("the lease holds");
@@ -150,6 +163,7 @@ async fn sentinel_fails_over_in_the_middle_of_an_answer() {
     let world = World::open(&url, &nats_url(&shared.nats), Duration::from_secs(60)).await;
     stage::ask(&world.backends, &UserId::generate(), "long").await;
     let mut writer = StubbornWriter::claim(&world.backends).await;
+    replicated(&master, &replica).await;
     let writing = tokio::spawn(async move {
         for n in 0..3_000 {
             writer.say(&format!("{n} ")).await.expect("the lease holds");
