@@ -78,8 +78,9 @@ impl Database {
     }
 
     /// Brings what was committed onto the disk, so that a power cut can take only what came later, and keeps the log short.
-    pub(super) async fn sync(&self) -> Result<()> {
-        let Some(wal) = self.wal.clone() else { return Ok(()) };
+    /// Answers whether much was written.
+    pub(super) async fn sync(&self) -> Result<bool> {
+        let Some(wal) = self.wal.clone() else { return Ok(false) };
         tokio::task::spawn_blocking(move || wal.upkeep()).await.map_err(|_| closed())?
     }
 }

@@ -4,7 +4,6 @@ use std::sync::Weak;
 use std::time::Duration;
 
 use rusqlite::Connection;
-use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::database::Database;
@@ -17,6 +16,9 @@ use crate::model::{Failure, GenerationId, Message, Status, Time};
 /// Between two syncs of the log: what a power cut may take.
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 
+/// The same while much is written, so that the log has no time to grow long.
+const BUSY_SYNC_INTERVAL: Duration = Duration::from_millis(100);
+
 /// Entries removed in one transaction, so that writers wait a few milliseconds at most.
 const ENTRIES_PER_STEP: i64 = 2_000;
 
@@ -25,16 +27,16 @@ const GENERATIONS_PER_STEP: i64 = 100;
 
 /// Runs until the node stops or nobody uses the database any more.
 pub(super) async fn run(database: Weak<Database>, retention: Retention, stopped: CancellationToken) {
-    let mut sync = tokio::time::interval(SYNC_INTERVAL.min(retention.interval));
-    sync.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut swept = tokio::time::Instant::now();
+    let mut pause = Duration::ZERO;
     loop {
         let stop = tokio::select! {
-            _ = sync.tick() => false,
+            () = tokio::time::sleep(pause) => false,
             () = stopped.cancelled() => true,
         };
         let Some(database) = database.upgrade() else { return };
-        report("sync", database.sync().await);
+        let busy = report("sync", database.sync().await).unwrap_or(false);
+        pause = if busy { BUSY_SYNC_INTERVAL } else { SYNC_INTERVAL }.min(retention.interval);
         if stop {
             return;
         }
@@ -62,10 +64,8 @@ async fn probe(database: &Database) {
     }
 }
 
-fn report(what: &'static str, result: Result<()>) {
-    if let Err(error) = result {
-        tracing::warn!(what, %error, "upkeep of the database failed");
-    }
+fn report<T>(what: &'static str, result: Result<T>) -> Option<T> {
+    result.inspect_err(|error| tracing::warn!(what, %error, "upkeep of the database failed")).ok()
 }
 
 /// One transaction's worth; true when nothing is left to do.

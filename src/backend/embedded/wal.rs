@@ -34,10 +34,10 @@ impl Wal {
 
     /// Brings what was committed onto the disk, from outside of SQLite. The log's frames carry checksums, so that a part of it on the
     /// disk is a shorter history and never a wrong one. Then moves a long log into the file: the writer would do that as well, but
-    /// all that is asked of it meanwhile would wait for the disk. Blocks.
-    pub(super) fn upkeep(&self) -> Result<()> {
+    /// all that is asked of it meanwhile would wait for the disk. Answers whether it was long: then it soon will be again. Blocks.
+    pub(super) fn upkeep(&self) -> Result<bool> {
         if !self.dirty.swap(false, Ordering::AcqRel) {
-            return Ok(());
+            return Ok(false);
         }
         let synced = File::open(&self.log).and_then(|log| log.sync_data());
         synced.map_err(|error| {
@@ -48,7 +48,7 @@ impl Wal {
     }
 
     /// What is moved whole the writer's next commit overwrites (<https://sqlite.org/wal.html>, "Checkpointing").
-    fn shorten(&self) -> Result<()> {
+    fn shorten(&self) -> Result<bool> {
         let mut mover = self.mover.lock().unwrap_or_else(PoisonError::into_inner);
         let connection = match mover.take() {
             Some(connection) => connection,
@@ -59,11 +59,12 @@ impl Wal {
             connection.query_row(&sql, [], |row| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)))
         };
         let (all, moved) = pages("NOOP")?;
-        if all - moved >= MOVED_PAGES_MIN {
+        let long = all - moved >= MOVED_PAGES_MIN;
+        if long {
             pages("PASSIVE")?;
         }
         *mover = Some(connection);
-        Ok(())
+        Ok(long)
     }
 }
 
@@ -89,7 +90,8 @@ mod tests {
                 writer.execute("INSERT INTO pages (page) VALUES (zeroblob(16000))", []).expect("insert");
             }
             dirty.store(true, Ordering::Release);
-            wal.upkeep().expect("upkeep");
+            assert!(wal.upkeep().expect("upkeep"), "it was long");
+            assert!(!wal.upkeep().expect("upkeep"), "nothing was written since");
             lengths.push((bytes(&file), bytes(&wal.log)));
         }
         assert!(lengths.windows(2).all(|two| two[1].0 >= two[0].0 + 300 * 16_000), "all of it is in the file: {lengths:?}");
