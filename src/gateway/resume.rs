@@ -15,13 +15,21 @@ use crate::model::{GenerationId, Message, Position, Status};
 /// Most bytes of text that one coalesced `delta` carries, unless a single entry is larger.
 pub const REPLAY_BYTES_MAX: u64 = 64 * 1024;
 
+/// Marks of one log after which the older half of them is thinned: half a megabyte.
+const MARKS_MAX: usize = 16_384;
+
+/// Bytes that thinning leaves between two marks, at most. Who comes back from a place between them gets the whole.
+const SPAN_BYTES_MAX: u64 = 1_024;
+
 /// One log as far as this node knows it.
 #[derive(Clone, Debug)]
 pub struct Replica {
     generation: GenerationId,
     transcript: Transcript,
-    /// Where the entries that stand end, in order; positions and lengths never fall.
+    /// Where the entries that stand end, in order; positions and lengths never fall. Of a very long log not all.
     marks: Vec<Mark>,
+    /// When they are to be thinned.
+    marks_max: usize,
     /// The owners that came after the first one, with what they kept.
     cuts: Vec<Mark>,
     /// Grows when the log gave way to a text that it did not say: older cursors mean nothing then.
@@ -154,6 +162,7 @@ impl Replica {
             generation,
             transcript: Transcript::default(),
             marks: Vec::new(),
+            marks_max: MARKS_MAX,
             cuts: Vec::new(),
             lineage: 0,
             progress: None,
@@ -266,7 +275,30 @@ impl Replica {
         }
         self.newest = None;
         self.marks.push(mark);
+        if self.marks.len() >= self.marks_max {
+            self.thin(SPAN_BYTES_MAX);
+            self.marks_max = self.marks.len() + MARKS_MAX / 2;
+        }
         Ok(())
+    }
+
+    /// Drops marks of the older half, but for one in so many bytes, and where one channel stops growing and the other begins: replays
+    /// go from mark to mark.
+    fn thin(&mut self, span: u64) {
+        let older = self.marks.len() / 2;
+        let mut kept: Vec<Mark> = Vec::with_capacity(self.marks.len());
+        for (index, mark) in self.marks.iter().enumerate() {
+            let next = self.marks.get(index + 1).filter(|_| index < older);
+            let apart = kept.last().zip(next).is_none_or(|(before, next)| {
+                let (text, reasoning) = (next.text - before.text, next.reasoning - before.reasoning);
+                text > 0 && reasoning > 0 || text + reasoning > span
+            });
+            if apart {
+                kept.push(*mark);
+            }
+        }
+        kept.shrink_to_fit();
+        self.marks = kept;
     }
 
     fn end(&self) -> Mark {

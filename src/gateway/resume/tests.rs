@@ -202,11 +202,23 @@ const LIE: u64 = 1_000_000;
 /// What happens next in the world: a write whose hint arrives or not, an old hint again, a slow reader that reads, a reader that comes back.
 #[derive(Clone, Copy, Debug)]
 enum Act {
-    Write { hinted: bool },
+    Write {
+        hinted: bool,
+    },
     OldHint(u8),
     Check,
-    Read { reader: u8, steps: u8 },
-    Return { reader: u8, told: Told },
+    /// It has grown long.
+    Thin {
+        span: u8,
+    },
+    Read {
+        reader: u8,
+        steps: u8,
+    },
+    Return {
+        reader: u8,
+        told: Told,
+    },
 }
 
 /// What a reader that comes back says it has beside its position.
@@ -224,6 +236,7 @@ fn act() -> impl Strategy<Value = Act> {
         6 => any::<bool>().prop_map(|hinted| Act::Write { hinted }),
         2 => any::<u8>().prop_map(Act::OldHint),
         1 => Just(Act::Check),
+        1 => any::<u8>().prop_map(|span| Act::Thin { span }),
         5 => (any::<u8>(), 0..4_u8).prop_map(|(reader, steps)| Act::Read { reader, steps }),
         2 => (any::<u8>(), prop_oneof![2 => Just(Told::Truth), 1 => Just(Told::Lie), 2 => Just(Told::Nothing)])
             .prop_map(|(reader, told)| Act::Return { reader, told }),
@@ -250,6 +263,7 @@ proptest! {
                 Act::OldHint(which) if world.stored > 0 => world.hint(usize::from(which) % world.stored),
                 Act::OldHint(_) => {}
                 Act::Check => world.read(),
+                Act::Thin { span } => world.replica.thin(u64::from(span)),
                 Act::Read { reader, steps } => {
                     let (client, cursor) = &mut readers[usize::from(reader) % 3];
                     for _ in 0..steps {
@@ -305,6 +319,33 @@ fn a_reader_that_is_behind_gets_one_delta_and_one_that_is_not_gets_the_shared_fr
     assert!(matches!(world.replica.next(&mut quick), Some(Step::Shared { .. })));
     let Some(Step::Delta { text, .. }) = world.replica.next(&mut slow) else { panic!("one delta") };
     assert_eq!(text, "một hai");
+}
+
+#[test]
+fn a_very_long_log_is_kept_in_little_room_and_still_read_from_its_beginning() {
+    let conversation = ConversationId::generate();
+    let mut replica = Replica::new(GenerationId::of(&MessageId::generate(&conversation)));
+    let mut early = None;
+    for seq in 0..200_000 {
+        let offset = replica.transcript().length(Channel::Text);
+        let delta = Delta { channel: Channel::Text, offset, text: "chữ ".to_owned() };
+        replica.absorb(Position { epoch: 1, seq }, &Entry::Delta(delta)).expect("no holes");
+        early = early.or_else(|| replica.next(&mut Cursor::start()));
+    }
+    assert!(replica.marks.len() <= 2 * MARKS_MAX, "{} marks", replica.marks.len());
+    let (mut read, mut cursor) = (String::new(), Cursor::start());
+    while let Some(Step::Delta { offset, text, .. }) = replica.next(&mut cursor) {
+        assert_eq!(offset, read.len() as u64);
+        assert!(text.len() as u64 <= REPLAY_BYTES_MAX, "{} bytes", text.len());
+        read.push_str(&text);
+    }
+    assert_eq!(read, replica.transcript().text);
+    let latest = replica.resume(Position { epoch: 1, seq: 199_000 }, Some(199_001 * 6));
+    assert!(!latest.snapshot, "who was just here goes on");
+    assert!(
+        matches!(early, Some(Step::Delta { position, .. }) if replica.resume(position, Some(6)).text == 6),
+        "nor is the first gone"
+    );
 }
 
 #[test]
