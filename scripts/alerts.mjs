@@ -162,7 +162,7 @@ async function until(most, holds) {
 function rules() {
   const shipped = readFileSync(join(root, "config/prometheus/alerts.yml"), "utf8");
   const tenth = least => text => `${Math.max(least, Math.round(span(text) / 10))}s`;
-  return quick ? shipped.replace(/(?<=for: )\w+/g, tenth(5)).replace(/(?<=\[)\w+(?=\])/g, tenth(20)) : shipped;
+  return quick ? shipped.replace(/(?<=for: )\w+/g, tenth(5)).replace(/(?<=\[)\w+(?=\])|(?<=offset )\w+/g, tenth(20)) : shipped;
 }
 
 function span(text) {
