@@ -154,7 +154,6 @@ impl Reader {
     async fn connect(&mut self) -> Option<Link> {
         let others: Vec<usize> = (0..self.field.gateways.len()).filter(|gateway| Some(*gateway) != self.last).collect();
         let gateway = if others.is_empty() { 0 } else { others[rand::random_range(0..others.len())] };
-        self.last = Some(gateway);
         let address = self.field.gateways[gateway];
         let opened = timeout(WELCOME_MAX, async {
             let (mut stream, cookie) = upgrade(address, self.cookie.as_deref(), None).await?;
@@ -163,6 +162,7 @@ impl Reader {
         });
         let (stream, cookie, welcome) = opened.await.ok()??;
         self.cookie = cookie.or(self.cookie.take());
+        self.last = Some(gateway);
         self.note(What::Opened(gateway));
         self.note(What::Heard(Box::new(welcome)));
         Some(Link { stream, heard: Instant::now(), pinged: false, leave: None, again: None })
