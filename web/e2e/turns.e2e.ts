@@ -81,9 +81,12 @@ describe.each(TONGUES)("in $locale", ({ locale, t }) => {
     ]);
     await page.getByText(t("interrupted")).waitFor();
     await button(t("continueAnswer")).click();
-    // The question is shown before it is stored, and until then the interrupted answer is the last.
-    await page.locator(".answer").nth(1).waitFor();
-    expect((await ended(page)).status).toBe("completed");
+    // The question and a place for its answer are shown before they are stored; until then the interrupted one is the last.
+    await until(
+      "the rest",
+      () => lastAnswer(page),
+      answer => answer.status === "completed",
+    );
     expect(await page.locator(".answer").count()).toBe(2);
     await page
       .locator(".answer")
