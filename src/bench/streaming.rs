@@ -166,11 +166,6 @@ async fn post(setting: &Setting, person: &Person, conversation: &str, order: &st
     person.post(&page, &json!({ "content": order, "model": setting.demo })).await
 }
 
-#[expect(clippy::cast_precision_loss, reason = "answers of one run are far below 2^52")]
-fn share(of: usize, all: usize) -> f64 {
-    of as f64 / all as f64
-}
-
 /// So many answers at once, each of so many tokens at this rate.
 async fn answers(setting: &Setting, count: usize, tokens: usize, rate: usize) -> Result<Read, Failure> {
     let stages: Vec<Stage> =
@@ -178,11 +173,11 @@ async fn answers(setting: &Setting, count: usize, tokens: usize, rate: usize) ->
     let lead = LEAD + LEAD_EACH * u32::try_from(count).unwrap_or(u32::MAX);
     let mut tasks = JoinSet::new();
     let mut asked = Vec::new();
-    for (at, Stage { person, conversation, reader }) in stages.into_iter().enumerate() {
+    // Models don't speak in chorus: their tokens are spread over the time between two of one.
+    let apart = Duration::from_secs(1) / u32::try_from(count * rate).unwrap_or(u32::MAX);
+    for (at, Stage { person, conversation, reader }) in (0_u32..).zip(stages) {
         tasks.spawn(read(reader, tokens));
-        // Models don't speak in chorus: their tokens are spread over the time between two of one.
-        let phase = Duration::from_secs(1).mul_f64(share(at, count)) / u32::try_from(rate).unwrap_or(u32::MAX);
-        asked.push((person, conversation, order(tokens, rate, lead + phase)));
+        asked.push((person, conversation, order(tokens, rate, lead + apart * at)));
     }
     stream::iter(asked)
         .map(|(person, conversation, order)| async move { post(setting, &person, &conversation, &order).await.map(drop) })
