@@ -428,7 +428,8 @@ impl Run {
         if let Err(error) = self.bench.backends.generations.release(&self.writer.lease).await {
             tracing::warn!(generation = %self.writer.lease.generation(), %error, "lease could not be given back");
         }
-        self.bench.backends.backplane.publish(&Subject::Work(self.message.model.clone().unwrap_or_default()), Hint::Work).await;
+        let work = Hint::Work { generation: Some(self.writer.lease.generation().clone()) };
+        self.bench.backends.backplane.publish(&Subject::Work(self.message.model.clone().unwrap_or_default()), work).await;
         Ok(RELEASED)
     }
 

@@ -5,15 +5,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use futures_util::stream::{self, SelectAll};
+use futures_util::stream::{self, BoxStream, SelectAll};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::provider::catalog::Catalog;
 use super::run::{self, Bench};
-use crate::backend::{Backends, Hints, Subject};
+use crate::backend::{Backends, Claim, Error, Hint, Subject};
 use crate::config::AiConfig;
 use crate::drain::Drain;
-use crate::model::ModelInfo;
+use crate::model::{GenerationId, ModelInfo};
 use crate::telemetry::Metrics;
 
 /// How often work is looked for without a hint: what a lost hint costs at most.
@@ -74,26 +75,45 @@ impl Worker {
     pub async fn run(self) {
         let draining = self.bench.drain.draining().clone();
         let mut catalog = self.bench.catalog.clone();
-        let mut hints = self.listen().await;
+        let mut work = self.listen().await;
+        // When the queues are looked at next. Until then they were empty but for what hints tell of, which is taken from there directly.
+        let mut look = Instant::now();
         loop {
             let freed = self.freed.notified();
-            if self.running() < self.capacity() && !draining.is_cancelled() && self.claim().await {
-                continue;
+            let room = self.running() < self.capacity() && !draining.is_cancelled();
+            if room && look <= Instant::now() {
+                if self.claim().await {
+                    continue;
+                }
+                look = Instant::now() + POLL_EVERY;
             }
             tokio::select! {
                 () = draining.cancelled() => return,
-                () = catalog.changed() => hints = self.listen().await,
-                Some(_) = hints.next() => {}
-                () = freed => {}
-                () = tokio::time::sleep(POLL_EVERY) => {}
+                () = catalog.changed() => {
+                    work = self.listen().await;
+                    look = Instant::now();
+                }
+                // Without room it is left in the queues, which are looked at when there is.
+                Some((model, generation)) = work.next() => match generation {
+                    Some(generation) if room => self.claim_this(&model, &generation).await,
+                    Some(_) => {}
+                    None => look = Instant::now(),
+                },
+                () = freed => look = Instant::now(),
+                () = tokio::time::sleep_until(look), if room => {}
             }
         }
     }
 
-    async fn listen(&self) -> SelectAll<Hints> {
+    async fn listen(&self) -> SelectAll<Told> {
         let mut all = Vec::new();
         for model in self.models() {
-            all.push(self.bench.backends.backplane.subscribe(&Subject::Work(model.id)).await);
+            let hints = self.bench.backends.backplane.subscribe(&Subject::Work(model.id.clone())).await;
+            let told = hints.map(move |hint| match &*hint {
+                Hint::Work { generation } => (model.id.clone(), generation.clone()),
+                _ => (model.id.clone(), None),
+            });
+            all.push(told.boxed());
         }
         stream::select_all(all)
     }
@@ -104,7 +124,16 @@ impl Worker {
         if models.is_empty() {
             return false;
         }
-        let claim = match self.bench.backends.generations.claim(&self.bench.node_id, &models).await {
+        self.begin(self.bench.backends.generations.claim(&self.bench.node_id, &models).await)
+    }
+
+    /// Takes this one, if nobody was quicker.
+    async fn claim_this(&self, model: &str, generation: &GenerationId) {
+        self.begin(self.bench.backends.generations.claim_this(&self.bench.node_id, model, generation).await);
+    }
+
+    fn begin(&self, claimed: Result<Option<Claim>, Error>) -> bool {
+        let claim = match claimed {
             Ok(Some(claim)) => claim,
             Ok(None) => return false,
             Err(error) => {
@@ -122,6 +151,9 @@ impl Worker {
         true
     }
 }
+
+/// What hints told of: a model, and the generation that waits for it.
+type Told = BoxStream<'static, (String, Option<GenerationId>)>;
 
 /// Gives the place back even when a run panics; its lease then runs out and another owner goes on.
 struct Place(Worker);

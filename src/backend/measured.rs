@@ -95,6 +95,10 @@ impl Generations for Measured<dyn Generations> {
         self.time("claim", self.inner.claim(worker, models)).await
     }
 
+    async fn claim_this(&self, worker: &str, model: &str, generation: &GenerationId) -> Result<Option<Claim>> {
+        self.time("claim_this", self.inner.claim_this(worker, model, generation)).await
+    }
+
     async fn renew(&self, lease: &Lease) -> Result<Renewed> {
         self.time("renew", self.inner.renew(lease)).await
     }

@@ -227,6 +227,10 @@ pub trait Generations: Send + Sync + std::fmt::Debug {
     /// on until the lease is used, since older owners are fenced.
     async fn claim(&self, worker: &str, models: &[String]) -> Result<Option<Claim>>;
 
+    /// This generation of this model becomes this worker's, if its lease is free, whoever waits longer: for a worker that found nothing
+    /// to do just before it was told of it. Otherwise as [`Self::claim`]; nothing when it is another's, has ended or was removed.
+    async fn claim_this(&self, worker: &str, model: &str, generation: &GenerationId) -> Result<Option<Claim>>;
+
     /// Extends the lease by its full length from now. `Fenced` when it is another's; answers whether a cancel was asked.
     async fn renew(&self, lease: &Lease) -> Result<Renewed>;
 
@@ -443,7 +447,12 @@ pub enum Hint {
     ConversationDeleted {
         conversation: Conversation,
     },
-    Work,
+    /// A generation can be claimed.
+    Work {
+        /// Which one; it may be another's already.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        generation: Option<GenerationId>,
+    },
     Cancel {
         /// When it was asked.
         #[serde(default = "Time::now")]

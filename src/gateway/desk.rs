@@ -184,7 +184,8 @@ impl Desk {
             self.tell(user, &answer.conversation, Happened::Queued(queued));
         }
         let backplane = &self.backends.backplane;
-        backplane.publish(&Subject::Work(answer.model.clone().unwrap_or_default()), Hint::Work).await;
+        let work = Hint::Work { generation: answer.generation.clone() };
+        backplane.publish(&Subject::Work(answer.model.clone().unwrap_or_default()), work).await;
         let subject = Subject::Conversation(answer.conversation.clone());
         for message in [&submitted.user_message, answer] {
             backplane.publish(&subject, Hint::Message { message: Box::new(message.clone()) }).await;

@@ -275,7 +275,7 @@ impl Task {
             Hint::Message { message } => self.message(message).await,
             Hint::ConversationDeleted { .. } => self.deleted(),
             Hint::Conversation { conversation } => self.version = self.version.max(conversation.version),
-            Hint::Work | Hint::Cancel { .. } | Hint::Access => {}
+            Hint::Work { .. } | Hint::Cancel { .. } | Hint::Access => {}
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use chatnode::backend::{Backends, Phase, Submission};
-use chatnode::model::{Position, Status, UserId};
+use chatnode::model::{GenerationId, Position, Status, UserId};
 use tokio::time::Instant;
 
 use super::stage::{LEASE, MODEL, Writer, ask, assert_fenced, claim_of, eventually, generation_of, opening, try_claim};
@@ -49,6 +49,37 @@ pub(crate) async fn nothing_to_do(backends: Backends) {
     ask(&backends, &UserId::generate(), "hi").await;
     Writer::begin(&backends).await.finish(Status::Completed).await.expect("finish");
     assert!(try_claim(&backends).await.is_none(), "what ended is no work");
+}
+
+pub(crate) async fn this_one(backends: Backends) {
+    let user = UserId::generate();
+    let [first, second] = [ask(&backends, &user, "first").await, ask(&backends, &user, "second").await];
+    let (first, second) = (generation_of(&first), generation_of(&second));
+    let this = async |generation| backends.generations.claim_this("worker", MODEL, generation).await.expect("claim");
+    let began = Instant::now();
+    let claim = this(&second).await.expect("nobody has it");
+    assert_eq!((claim.lease.generation(), claim.attempt), (&second, 1));
+    let again = this(&second).await;
+    let oldest = try_claim(&backends).await.expect("the one before it");
+    let none = try_claim(&backends).await;
+    // A machine that stalls for a whole lease says nothing.
+    if began.elapsed() < LEASE {
+        assert!(again.is_none(), "it is another's");
+        assert_eq!(oldest.lease.generation(), &first);
+        assert!(none.is_none(), "it is handed out in the queue too");
+    }
+    let later = eventually("its lease to run out", async || this(&second).await).await;
+    assert!(later.attempt >= 2);
+    assert_fenced(backends.generations.renew(&claim.lease).await);
+    let submission = opening(&user, "third");
+    backends.generations.submit(&submission).await.expect("submit");
+    let given = eventually("a claim", async || this(&submission.generation).await).await;
+    backends.generations.release(&given.lease).await.expect("release");
+    let given = eventually("what was given back", async || this(&submission.generation).await).await;
+    assert_eq!(given.attempts_without_progress, 1);
+    backends.store.delete(&user, &submission.conversation).await.expect("delete");
+    assert!(this(&submission.generation).await.is_none());
+    assert!(this(&GenerationId::generate(&submission.conversation)).await.is_none());
 }
 
 /// 50 workers at once and 20 jobs: never two owners within one lease.

@@ -59,7 +59,7 @@ macro_rules! every_case {
                 pages_of_a_thousand ends siblings not_found empty_conversation through_a_branch_point
             }
             claim {
-                first_in_first_out only_models_asked_for nothing_to_do is_exclusive tells_what_to_do
+                first_in_first_out only_models_asked_for nothing_to_do is_exclusive tells_what_to_do this_one
                 renewal_keeps_it release_frees_it_at_once release_is_no_attempt phases
             }
             takeover {

@@ -126,9 +126,9 @@ async fn a_credentials_file_lets_in_who_has_it() {
     let mut hints = world.backends.backplane.subscribe(&subject).await;
     let deadline = Instant::now() + PATIENCE;
     loop {
-        world.backends.backplane.publish(&subject, Hint::Work).await;
+        world.backends.backplane.publish(&subject, Hint::Work { generation: None }).await;
         if let Ok(Some(hint)) = tokio::time::timeout(Duration::from_millis(50), hints.next()).await {
-            assert_eq!(*hint, Hint::Work);
+            assert_eq!(*hint, Hint::Work { generation: None });
             break;
         }
         assert!(Instant::now() < deadline, "nothing is heard");

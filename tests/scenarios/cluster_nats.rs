@@ -19,7 +19,7 @@ const LEASE: Duration = Duration::from_secs(10);
 async fn hear(world: &World, subject: &Subject, hints: &mut Hints) -> Arc<Hint> {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        world.backends.backplane.publish(subject, Hint::Work).await;
+        world.backends.backplane.publish(subject, Hint::Work { generation: None }).await;
         if let Ok(Some(hint)) = tokio::time::timeout(Duration::from_millis(50), hints.next()).await {
             return hint;
         }
@@ -37,12 +37,12 @@ async fn subscriptions_survive_a_restart() {
     two.ready().await;
     let subject = Subject::User(UserId::generate());
     let mut before = two.backends.backplane.subscribe(&subject).await;
-    assert_eq!(*hear(&one, &subject, &mut before).await, Hint::Work);
+    assert_eq!(*hear(&one, &subject, &mut before).await, Hint::Work { generation: None });
     nats.kill();
     eventually("health says so", async || (!one.backends.health.borrow().backplane.is_up()).then_some(())).await;
     let began = Instant::now();
     for _ in 0..20_000 {
-        one.backends.backplane.publish(&subject, Hint::Work).await;
+        one.backends.backplane.publish(&subject, Hint::Work { generation: None }).await;
     }
     assert!(began.elapsed() < Duration::from_secs(5), "publishing waited for nobody");
     assert!(one.dropped.unsent() >= 20_000);
@@ -51,8 +51,8 @@ async fn subscriptions_survive_a_restart() {
     ask(&one.backends, &UserId::generate(), "without nats").await;
     let mut during = two.backends.backplane.subscribe(&subject).await;
     nats.start();
-    assert_eq!(*hear(&one, &subject, &mut before).await, Hint::Work);
-    assert_eq!(*hear(&one, &subject, &mut during).await, Hint::Work);
+    assert_eq!(*hear(&one, &subject, &mut before).await, Hint::Work { generation: None });
+    assert_eq!(*hear(&one, &subject, &mut during).await, Hint::Work { generation: None });
     eventually("health says so", async || one.backends.health.borrow().backplane.is_up().then_some(())).await;
     one.end().await;
     two.end().await;
@@ -91,7 +91,7 @@ async fn garbage_is_counted_and_dropped() {
     // The stream goes on behind it, and hands out nothing that isn't a hint.
     let deadline = Instant::now() + PATIENCE;
     while world.dropped.garbage() < garbage.len() as u64 {
-        assert_eq!(*hear(&world, &subject, &mut hints).await, Hint::Work);
+        assert_eq!(*hear(&world, &subject, &mut hints).await, Hint::Work { generation: None });
         assert!(Instant::now() < deadline, "{} of {} are counted", world.dropped.garbage(), garbage.len());
     }
     world.end().await;

@@ -7,7 +7,9 @@ use chatnode::model::{Position, Status, UserId};
 use tokio::time::Instant;
 
 use super::cluster_writer::StubbornWriter;
-use crate::conformance::stage::{Writer, ask, assert_gone, eventually, following, generation_of, opening, read_all, try_claim};
+use crate::conformance::stage::{
+    Writer, ask, assert_fenced, assert_gone, eventually, following, generation_of, opening, read_all, text, try_claim,
+};
 use crate::harness::servers::{Programs, Server, World, nats_url, redis_url, shared};
 
 /// Longer than any outage here, so that nobody takes over.
@@ -107,6 +109,22 @@ async fn a_lost_claim_fences_its_owner() {
     assert_eq!(writer.flush().await, Err(Error::Fenced));
     second.finish().await.expect("finish");
     second.check().await;
+    world.end().await;
+}
+
+/// A replica that is promoted before it had a claim may give the next owner the same epoch.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_owner_of_the_same_epoch_fences_the_first() {
+    let Some((redis, world)) = own_redis(&[]).await else { return };
+    let asked = ask(&world.backends, &UserId::generate(), "go on").await;
+    let mut writer = Writer::begin(&world.backends).await;
+    let short = &generation_of(&asked).as_str()[30..].to_owned();
+    let state = redis.redis(&["KEYS", &format!("{}:s:*{short}", world.prefix)]);
+    assert_eq!(redis.redis(&["HSET", &state, "n", "of another"]), "0");
+    assert_fenced(writer.append(&[text(0, "mine")]).await);
+    assert_fenced(world.backends.generations.renew(writer.lease()).await);
+    assert_fenced(writer.finish(Status::Completed).await);
+    assert_eq!(read_all(&world.backends, &generation_of(&asked)).await.0.len(), 1, "only what it wrote before");
     world.end().await;
 }
 

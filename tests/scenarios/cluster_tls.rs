@@ -54,14 +54,14 @@ async fn both_links_over_tls() {
     let mut hints = world.backends.backplane.subscribe(&subject).await;
     let heard = async {
         loop {
-            world.backends.backplane.publish(&subject, Hint::Work).await;
+            world.backends.backplane.publish(&subject, Hint::Work { generation: None }).await;
             if let Ok(Some(hint)) = tokio::time::timeout(Duration::from_millis(50), hints.next()).await {
                 return hint;
             }
         }
     };
     let heard = tokio::time::timeout(Duration::from_secs(10), heard).await.expect("a hint");
-    assert_eq!(*heard, Hint::Work);
+    assert_eq!(*heard, Hint::Work { generation: None });
     world.end().await;
 
     // Who is signed by nobody that one trusts is not talked to.

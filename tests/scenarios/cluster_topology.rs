@@ -140,7 +140,7 @@ async fn three_nats_servers_are_one() {
 async fn heard(from: &World, subject: &Subject, hints: &mut Hints) {
     let deadline = Instant::now() + stage::PATIENCE;
     loop {
-        from.backends.backplane.publish(subject, Hint::Work).await;
+        from.backends.backplane.publish(subject, Hint::Work { generation: None }).await;
         if tokio::time::timeout(Duration::from_millis(50), hints.next()).await.is_ok_and(|hint| hint.is_some()) {
             return;
         }

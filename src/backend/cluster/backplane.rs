@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn what_is_too_large_for_any_hint_is_dropped() {
-        let hint = Hint::Work;
+        let hint = Hint::Work { generation: None };
         assert_eq!(encode(&hint, 10), None);
         assert_eq!(decode(&vec![b' '; MESSAGE_BYTES_MAX + 1]), None);
     }

@@ -50,6 +50,22 @@ impl Redis {
         Ok(None)
     }
 
+    pub(super) async fn claim_named(&self, model: &str, generation: &GenerationId) -> Result<Option<Claim>> {
+        let member = keys::work_member(generation);
+        let handed: Vec<Value> = vec![member.into(), self.lease_ms().into()];
+        let handed = self.link.run(&self.link.steps.hand, self.queue_keys(model), handed);
+        // One way there for both. As after a pop, whoever handed it out and did not get it leaves it for a lease at most.
+        let (handed, taken) = tokio::join!(handed, self.take(generation));
+        if let Err(error) = handed {
+            tracing::debug!(%error, "the queue was not told of a claim");
+        }
+        match taken? {
+            Taken::Yes(claim) => Ok(Some(*claim)),
+            Taken::Busy(_) => Ok(None),
+            Taken::Over => self.drop_work(model, member).await.map(|()| None),
+        }
+    }
+
     /// The model whose next claimable generation waits longest.
     async fn oldest<'a>(&self, models: &'a [String]) -> Result<Option<&'a str>> {
         if let [only] = models {

@@ -28,6 +28,10 @@ impl Generations for Redis {
         self.claim_oldest(models).await
     }
 
+    async fn claim_this(&self, _worker: &str, model: &str, generation: &GenerationId) -> Result<Option<Claim>> {
+        self.claim_named(model, generation).await
+    }
+
     async fn renew(&self, lease: &Lease) -> Result<Renewed> {
         let args: Vec<Value> =
             vec![lease.nonce().into(), lease.epoch().to_string().into(), self.retention.running.as_millis().to_string().into()];

@@ -50,6 +50,7 @@ steps! {
     enter: "enter",
     evict: "conversation" "evict",
     finish: "conversation" "finish",
+    hand: "hand",
     heartbeat: "heartbeat",
     hydrate_begin: "conversation" "hydrate_begin",
     hydrate_end: "conversation" "hydrate_end",

@@ -97,7 +97,6 @@ pub(in crate::backend) struct Changed {
 pub(in crate::backend) enum Evicted {
     Now,
     Away,
-    Open,
     /// The history does not have it as it is.
     Changed,
     /// Somebody touched it; not before so long from now.
@@ -240,7 +239,6 @@ impl Window {
                 }
                 Evicted::Now
             }
-            "OPEN" => Evicted::Open,
             "DIRTY" => Evicted::Changed,
             "YOUNG" => Evicted::Young(Duration::from_millis(answer.number().unwrap_or(1))),
             _ => Evicted::Away,

@@ -89,7 +89,7 @@ mod tests {
         for bad in ["0-0 7-0 t 5", "0-0 7-0 x 5\na", "0-0 7-0 t\na", "0-0 t 5\na", "\n"] {
             assert_eq!(read(bad), None, "{bad:?}");
         }
-        assert_eq!(decode(br#"{"hint":"work"}"#), Some(Hint::Work));
+        assert_eq!(decode(br#"{"hint":"work"}"#), Some(Hint::Work { generation: None }));
         assert_eq!(decode(b"! "), None);
     }
 }

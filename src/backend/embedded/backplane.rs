@@ -90,7 +90,7 @@ mod tests {
     async fn a_subject_lasts_as_long_as_its_listeners() {
         let local = Local::default();
         let subject = Subject::User(UserId::generate());
-        local.publish(&subject, Hint::Work).await;
+        local.publish(&subject, Hint::Work { generation: None }).await;
         assert_eq!(known(&local), 0, "publishing alone keeps nothing");
         let first = local.subscribe(&subject).await;
         let second = local.subscribe(&subject).await;
@@ -109,9 +109,9 @@ mod tests {
         for _ in 0..2 * HINTS_KEPT {
             local.publish(&subject, Hint::Cancel { at: Time::now() }).await;
         }
-        local.publish(&subject, Hint::Work).await;
+        local.publish(&subject, Hint::Work { generation: None }).await;
         let mut heard = 0;
-        while *hints.next().await.expect("it lasts") != Hint::Work {
+        while *hints.next().await.expect("it lasts") != (Hint::Work { generation: None }) {
             heard += 1;
         }
         assert_eq!(heard, HINTS_KEPT - 1);

@@ -46,6 +46,12 @@ impl Generations for SqliteGenerations {
         self.database.write(move |db| claim(db, &worker, &models, lease, &bound)).await
     }
 
+    async fn claim_this(&self, worker: &str, model: &str, generation: &GenerationId) -> Result<Option<Claim>> {
+        let (worker, model, generation) = (worker.to_owned(), model.to_owned(), generation.clone());
+        let (lease, bound) = (self.lease, self.no_end_before.clone());
+        self.database.write(move |db| claim_this(db, &worker, &model, &generation, lease, &bound)).await
+    }
+
     async fn renew(&self, lease: &Lease) -> Result<Renewed> {
         let (key, until) = (Key::of(lease), self.lease_end());
         self.database.write(move |db| renew(db, &key, until)).await
@@ -203,10 +209,23 @@ fn claim(db: &Connection, worker: &str, models: &[String], lease: Duration, boun
         let lost = lost(db, models, now, bound)?;
         oldest = [oldest, lost].into_iter().flatten().min();
     }
-    let Some(n) = oldest else { return Ok(None) };
-    let until = lease_end(lease);
-    bound.fetch_min(until.0, Ordering::Relaxed);
-    take(db, n, worker, now, until).map(Some)
+    oldest.map(|n| take(db, n, worker, now, lease, bound)).transpose()
+}
+
+fn claim_this(
+    db: &Connection,
+    worker: &str,
+    model: &str,
+    generation: &GenerationId,
+    lease: Duration,
+    bound: &AtomicU64,
+) -> Result<Option<Claim>> {
+    let now = Time::now();
+    let sql = "SELECT n FROM generations WHERE id = ?1 AND model = ?2 AND ended = 0 AND (leased = 0 OR lease_until <= ?3)";
+    let mut statement = db.prepare_cached(sql)?;
+    let free: Option<i64> =
+        statement.query_row(params![generation.to_string(), model, signed(now.0)], |row| row.get(0)).optional()?;
+    free.map(|n| take(db, n, worker, now, lease, bound)).transpose()
 }
 
 /// The oldest generation whose owner let its lease run out. Learns until when none of the others can.
@@ -227,7 +246,9 @@ fn lost(db: &Connection, models: &[String], now: Time, bound: &AtomicU64) -> Res
     Ok(oldest)
 }
 
-fn take(db: &Connection, n: i64, worker: &str, now: Time, until: Time) -> Result<Claim> {
+fn take(db: &Connection, n: i64, worker: &str, now: Time, lease: Duration, bound: &AtomicU64) -> Result<Claim> {
+    let until = lease_end(lease);
+    bound.fetch_min(until.0, Ordering::Relaxed);
     let sql = "SELECT g.id, c.user, g.message, g.tail_epoch, g.tail_seq, g.epoch, g.leased, g.attempts, g.dry_attempts,
             g.progress_at, g.cancel
         FROM generations g JOIN conversations c ON c.n = g.conversation WHERE g.n = ?1";

@@ -160,7 +160,7 @@ impl History {
             }
             Evicted::Away => self.window.done(taken).await,
             // It comes back here when it is archived.
-            Evicted::Changed | Evicted::Open => {
+            Evicted::Changed => {
                 self.window.put(Due::ToArchive, id, Duration::ZERO).await?;
                 self.window.done(taken).await
             }

@@ -94,6 +94,10 @@ impl Generations for History {
         self.generations.claim(worker, models).await
     }
 
+    async fn claim_this(&self, worker: &str, model: &str, generation: &GenerationId) -> Result<Option<Claim>> {
+        self.generations.claim_this(worker, model, generation).await
+    }
+
     async fn renew(&self, lease: &Lease) -> Result<Renewed> {
         self.generations.renew(lease).await
     }

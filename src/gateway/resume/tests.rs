@@ -188,8 +188,10 @@ impl World<'_> {
         let Some((position, entry)) = self.log.entries.get(index) else { return };
         let previous = index.checked_sub(1).map_or(Position::START, |before| self.log.entries[before].0);
         let frame = |id: &GenerationId| super::super::frames::delta(id, *position, entry);
+        let old = *position <= self.replica.position();
         let offered =
             self.replica.offer(previous, *position, entry, None, frame).expect("a hint of a true log fits or is dropped");
+        assert_eq!(offered == Offered::Known, old, "what is known is no reason to read the store");
         if offered == Offered::Gap || self.replica.has_ended() {
             self.read();
         }

@@ -1,9 +1,8 @@
--- Leaves the conversation to the history, if that has all of it and nobody touched it for a while. ARGV ticket, for how long (ms), version
--- and messages that the history was just seen to have.
+-- Leaves the conversation to the history, if that has all of it and nobody touched it for a while. What is being written changed it and
+-- is not archived. ARGV ticket, for how long (ms), version and messages that the history was just seen to have.
 -- Logs of ended answers stay until they expire.
 local state = redis.call('HMGET', CONVERSATION, 'v', 'h', 'u', 'b')
 if not state[1] then return {'NONE'} end
-if redis.call('HLEN', OPEN) > 0 then return {'OPEN'} end
 if state[1] ~= state[2] then return {'DIRTY'} end
 if tonumber(ARGV[3]) < tonumber(state[1]) or tonumber(ARGV[4]) < redis.call('LLEN', ORDER) then
   -- It has lost what it had.
