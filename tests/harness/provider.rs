@@ -40,6 +40,8 @@ struct Held {
     refuses: Option<&'static str>,
     /// What it says of whoever logs in.
     person: Value,
+    /// Its id token says only whose it is; the rest is told to who asks for it, in these words.
+    tells: Option<(StatusCode, Value)>,
     /// What it makes of an id token.
     forge: Option<Forge>,
     codes: HashMap<String, Granted>,
@@ -63,6 +65,7 @@ impl Provider {
             away: false,
             refuses: None,
             person: json!({"sub": "1001", "preferred_username": "Mai"}),
+            tells: None,
             forge: None,
             codes: HashMap::new(),
             exchanges: 0,
@@ -73,6 +76,7 @@ impl Provider {
             .route("/keys", get(keys))
             .route("/authorize", get(authorize))
             .route("/token", post(token))
+            .route("/userinfo", get(userinfo))
             .layer(from_fn_with_state(provider.clone(), at_home))
             .with_state(provider.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
@@ -102,6 +106,11 @@ impl Provider {
         self.held().person = claims;
     }
 
+    /// What it answers who asks for more than its id token, which then says nothing but whose it is.
+    pub(crate) fn tell(&self, status: StatusCode, claims: Value) {
+        self.held().tells = Some((status, claims));
+    }
+
     /// What it answers for a code, made from the key and the claims that it would have signed.
     pub(crate) fn forge(&self, forge: impl Fn(&SigningKey, Value) -> Value + Send + 'static) {
         self.held().forge = Some(Box::new(forge));
@@ -125,8 +134,20 @@ async fn at_home(State(provider): State<Provider>, request: Request, next: Next)
 
 async fn describe(State(provider): State<Provider>) -> Json<Value> {
     let at = format!("http://{}", provider.address);
-    Json(json!({"issuer": provider.name(), "authorization_endpoint": format!("{at}/authorize?tenant=a"),
-        "token_endpoint": format!("{at}/token"), "jwks_uri": format!("{at}/keys")}))
+    let mut said = json!({"issuer": provider.name(), "authorization_endpoint": format!("{at}/authorize?tenant=a"),
+        "token_endpoint": format!("{at}/token"), "jwks_uri": format!("{at}/keys")});
+    if provider.held().tells.is_some() {
+        said["userinfo_endpoint"] = json!(format!("{at}/userinfo"));
+    }
+    Json(said)
+}
+
+async fn userinfo(State(provider): State<Provider>, headers: HeaderMap) -> Response {
+    let bearer = headers.get(header::AUTHORIZATION).is_some_and(|value| value == "Bearer x");
+    match provider.held().tells.clone().filter(|_| bearer) {
+        Some((status, claims)) => (status, Json(claims)).into_response(),
+        None => StatusCode::UNAUTHORIZED.into_response(),
+    }
 }
 
 async fn keys(State(provider): State<Provider>) -> Json<Value> {
@@ -173,6 +194,9 @@ async fn token(State(provider): State<Provider>, headers: HeaderMap, Form(asked)
         return (StatusCode::BAD_REQUEST, Json(json!({"error": "invalid_grant"}))).into_response();
     };
     let mut claims = granted.person;
+    if held.tells.is_some() {
+        claims = json!({"sub": claims["sub"]});
+    }
     for (name, value) in [("iss", provider.name()), ("aud", CLIENT.to_owned()), ("nonce", granted.nonce)] {
         claims[name] = json!(value);
     }

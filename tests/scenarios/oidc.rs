@@ -395,6 +395,32 @@ async fn an_admin_is_who_the_provider_says_where_it_has_a_say() {
     assert_eq!(first.me(b.address).await.1["admin"], json!(false));
 }
 
+/// As the standard has it (OpenID Connect Core, section 5.4), and as some providers do.
+#[tokio::test]
+async fn what_the_id_token_leaves_out_is_asked_for() {
+    let (world, provider) = (world(), Provider::start().await);
+    let told = |sub: &str| json!({"sub": sub, "preferred_username": "Lan", "realm_access": {"roles": ["boss"]}});
+    provider.tell(StatusCode::OK, told("1002"));
+    let a = Node::with(with_roles("a", &provider), &world).await;
+    for (sub, status, answer, name, admin) in [
+        ("1002", StatusCode::OK, told("1002"), "lan@127.0.0.1", true),
+        // Somebody else's, nothing at all, and nonsense tell nothing.
+        ("1003", StatusCode::OK, told("1002"), "1003@127.0.0.1", false),
+        ("1004", StatusCode::FORBIDDEN, told("1004"), "1004@127.0.0.1", false),
+        ("1005", StatusCode::OK, json!(["lan"]), "1005@127.0.0.1", false),
+    ] {
+        provider.person(json!({"sub": sub}));
+        provider.tell(status, answer);
+        let mut browser = Browser::new();
+        assert_eq!(browser.log_in(&a, &a).await, end("done"), "{sub}");
+        let me = browser.me(a.address).await.1;
+        assert_eq!((&me["name"], &me["admin"]), (&json!(name), &json!(admin)), "{sub}");
+    }
+    // Who can't be asked now lets nobody in as less than he is.
+    provider.tell(StatusCode::BAD_GATEWAY, Value::Null);
+    assert_eq!(Browser::new().log_in(&a, &a).await, end("unavailable"));
+}
+
 #[tokio::test]
 async fn tries_that_nobody_began_are_slowed_down() {
     let (world, provider) = (world(), Provider::start().await);

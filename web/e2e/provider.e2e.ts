@@ -11,8 +11,9 @@ let browser: Browser;
 
 beforeAll(async () => {
   provider = await startProvider(["mai", "binh"]);
-  const config = `[auth]\nmode = "oidc"\n[auth.oidc]\nissuer = "${provider.issuer}"\nclient_id = "chat"\nname = "Example"\n`;
+  const config = `[auth]\nmode = "oidc"\n[auth.oidc]\nissuer = "${provider.issuer}"\nclient_id = "chat"\nclient_secret = "a secret"\nname = "Example"\n`;
   [node, browser] = await Promise.all([startChatnode({ config }), startBrowser()]);
+  provider.serve(node.address);
 });
 
 afterAll(async () => {
@@ -40,6 +41,8 @@ test("in by the provider, back where one was, and nothing of it for the next", {
   await door.click();
   await page.getByRole("link", { name: "mai" }).click();
   await page.locator("#composer").waitFor();
+  const me = await (await page.request.get("/api/me")).json();
+  expect(me.name).toBe("mai@127.0.0.1");
   await ask(page, "/demo tokens=20 rate=0");
   await ended(page);
   const where = page.url();

@@ -41,6 +41,8 @@ pub(super) struct Endpoints {
     pub(super) token: Url,
     /// Whether a client may say its secret in a header.
     pub(super) takes_basic: bool,
+    /// Where it tells more of whoever a token was given to.
+    pub(super) userinfo: Option<Url>,
 }
 
 /// What came of a question.
@@ -118,6 +120,12 @@ impl Issuer {
         timeout(ANSWER_TIME, answer(request)).await.unwrap_or(Err("no answer in time"))
     }
 
+    /// Asks with a token that it gave.
+    pub(super) async fn ask(&self, url: &Url, token: &str) -> Result<Asked, &'static str> {
+        let request = client(&self.line).await?.get(url.clone()).bearer_auth(token).header("accept", "application/json");
+        timeout(ANSWER_TIME, answer(request)).await.unwrap_or(Err("no answer in time"))
+    }
+
     /// What is held now; in the background, or first of all if there is nothing, it is asked for when it is old.
     async fn current(&self) -> Arc<Held> {
         let held = self.held.borrow().clone();
@@ -177,6 +185,7 @@ struct Description {
     token_endpoint: String,
     jwks_uri: String,
     token_endpoint_auth_methods_supported: Option<Vec<String>>,
+    userinfo_endpoint: Option<String>,
 }
 
 async fn look(line: &Line, place: &Place) -> Result<(KeySet, Option<Endpoints>), &'static str> {
@@ -201,10 +210,11 @@ async fn description(line: &Line, issuer: &str) -> Result<(String, Endpoints), &
         |text: &str| Url::parse(text).ok().filter(|_| is_safe_address(text)).ok_or("it names an address that is not https");
     let (authorization, token) = (safe(&said.authorization_endpoint)?, safe(&said.token_endpoint)?);
     safe(&said.jwks_uri)?;
+    let userinfo = said.userinfo_endpoint.as_deref().map(safe).transpose()?;
     // Where nothing is said, the standard says this.
     let methods = said.token_endpoint_auth_methods_supported;
     let takes_basic = methods.is_none_or(|methods| methods.iter().any(|method| method == "client_secret_basic"));
-    let endpoints = Endpoints { authorization, token, takes_basic };
+    let endpoints = Endpoints { authorization, token, takes_basic, userinfo };
     Ok((said.jwks_uri, endpoints))
 }
 

@@ -44,6 +44,22 @@ pub(super) struct Bearer {
     pub(super) until: i64,
 }
 
+impl Bearer {
+    /// Whether the token left something open that the issuer may tell when it is asked.
+    pub(super) fn leaves_open(&self, rules: Rules<'_>) -> bool {
+        self.name.is_none() || rules.admin_role.is_some() && !self.admin
+    }
+
+    /// Adds what it told; of somebody else it counts for nothing.
+    pub(super) fn learn(&mut self, told: &[u8], rules: Rules<'_>) {
+        let told: Option<UserInfo> = serde_json::from_slice(told).ok();
+        if let Some(UserInfo { person, .. }) = told.filter(|told| told.sub == self.subject) {
+            self.admin |= person.is_admin(rules);
+            self.name = self.name.take().or(person.name());
+        }
+    }
+}
+
 /// Why a token lets nobody in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Denied {
@@ -91,11 +107,26 @@ struct Claims {
     nbf: Option<f64>,
     nonce: Option<String>,
     azp: Option<String>,
+    #[serde(flatten)]
+    person: Person,
+}
+
+/// What an issuer says of a person.
+#[derive(Deserialize)]
+struct Person {
     preferred_username: Option<String>,
     email: Option<String>,
     /// Roles are among these, wherever the issuer has them.
     #[serde(flatten)]
     others: serde_json::Map<String, serde_json::Value>,
+}
+
+/// What it says where it is asked for more than its token tells (OpenID Connect Core, section 5.3).
+#[derive(Deserialize)]
+struct UserInfo {
+    sub: String,
+    #[serde(flatten)]
+    person: Person,
 }
 
 #[derive(Deserialize)]
@@ -151,10 +182,9 @@ fn judge(claims: Claims, rules: Rules<'_>, now: i64) -> Option<Bearer> {
     let until = seconds(claims.exp)?.checked_add(LEEWAY_SECONDS)?;
     let from = claims.nbf.map_or(Some(i64::MIN), |nbf| seconds(nbf)?.checked_sub(LEEWAY_SECONDS))?;
     let named = (1..=SUBJECT_BYTES_MAX).contains(&claims.sub.len());
-    let admin = rules.admin_role.is_some_and(|role| claims.holds(rules.roles_claim, role));
+    let admin = claims.person.is_admin(rules);
     let good = meant && named && claims.iss == rules.issuer && now < until && now >= from && answers(&claims, rules);
-    let name = claims.preferred_username.or(claims.email);
-    good.then_some(Bearer { subject: claims.sub, name, admin, until })
+    good.then_some(Bearer { subject: claims.sub, name: claims.person.name(), admin, until })
 }
 
 /// Whether a token that was asked for is the one that was asked for (OpenID Connect Core, section 3.1.3.7).
@@ -165,7 +195,15 @@ fn answers(claims: &Claims, rules: Rules<'_>) -> bool {
     claims.nonce.as_deref() == Some(nonce) && for_us
 }
 
-impl Claims {
+impl Person {
+    fn name(self) -> Option<String> {
+        self.preferred_username.or(self.email)
+    }
+
+    fn is_admin(&self, rules: Rules<'_>) -> bool {
+        rules.admin_role.is_some_and(|role| self.holds(rules.roles_claim, role))
+    }
+
     /// Whether the claim at this path is this role, or a list with it.
     fn holds(&self, path: &str, role: &str) -> bool {
         let mut steps = path.split('.');

@@ -151,7 +151,7 @@ impl Oidc {
         let code = answer.code.filter(|code| (1..=CODE_BYTES_MAX).contains(&code.len())).ok_or(Fault::Refused)?;
         let _turn = self.exchanges.try_acquire().map_err(|_| Fault::Throttled)?;
         let endpoints = self.issuer.endpoints().await.ok_or(Fault::Unavailable)?;
-        let token = self.exchange(&endpoints, &code, redirect, &attempt.derived(key, "verifier")).await?;
+        let tokens = self.exchange(&endpoints, &code, redirect, &attempt.derived(key, "verifier")).await?;
         let nonce = attempt.derived(key, "nonce");
         let rules = Rules {
             issuer: &self.config.issuer,
@@ -160,17 +160,27 @@ impl Oidc {
             admin_role: self.config.admin_role.as_deref(),
             roles_claim: &self.config.roles_claim,
         };
-        match verified(&token, &Keys::Published(self.issuer.clone()), rules).await? {
-            Some(bearer) => Ok(bearer),
-            None => {
-                tracing::warn!("the provider's token says nothing that lets anybody in");
-                Err(Fault::Refused)
+        let Some(mut bearer) = verified(&tokens.id_token, &Keys::Published(self.issuer.clone()), rules).await? else {
+            tracing::warn!("the provider's token says nothing that lets anybody in");
+            return Err(Fault::Refused);
+        };
+        // Who keeps to the standard puts names and roles only here where an access token was given (section 5.4).
+        if let (true, Some(url), Some(token)) = (bearer.leaves_open(rules), &endpoints.userinfo, &tokens.access_token) {
+            match self.issuer.ask(url, token).await {
+                Ok(Asked::Answered(told)) => bearer.learn(&told, rules),
+                Ok(Asked::Refused(status)) => tracing::warn!(status, "the provider tells no more than its token"),
+                // Without it an admin would be none for as long as this session lasts.
+                Err(why) => {
+                    tracing::warn!(why, "the provider could not be asked for more than its token");
+                    return Err(Fault::Unavailable);
+                }
             }
         }
+        Ok(bearer)
     }
 
-    /// The id token that a code stands for.
-    async fn exchange(&self, endpoints: &Endpoints, code: &str, redirect: &str, verifier: &str) -> Result<String, Fault> {
+    /// The tokens that a code stands for.
+    async fn exchange(&self, endpoints: &Endpoints, code: &str, redirect: &str, verifier: &str) -> Result<Tokens, Fault> {
         let mut form = BTreeMap::from([
             ("grant_type", "authorization_code"),
             ("code", code),
@@ -185,10 +195,7 @@ impl Oidc {
             form.extend(secret.map(|secret| ("client_secret", secret)));
         }
         match self.issuer.post(&endpoints.token, &form, basic).await {
-            Ok(Asked::Answered(body)) => {
-                let tokens: Option<Tokens> = serde_json::from_slice(&body).ok();
-                tokens.map(|tokens| tokens.id_token).ok_or(Fault::Refused)
-            }
+            Ok(Asked::Answered(body)) => serde_json::from_slice(&body).map_err(|_| Fault::Refused),
             Ok(Asked::Refused(status)) => {
                 tracing::warn!(status, "the provider gives no token for this code");
                 Err(Fault::Refused)
@@ -219,6 +226,8 @@ impl Oidc {
 #[derive(Deserialize)]
 struct Tokens {
     id_token: String,
+    /// For what the provider tells beside it.
+    access_token: Option<String>,
 }
 
 /// What an error of the provider means for whoever comes back with it. Its text was written by whoever made the address.
