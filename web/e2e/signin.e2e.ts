@@ -45,7 +45,7 @@ test("in, wrong at first, and out again", { timeout: 60_000 }, async () => {
   const page = await person.context.newPage();
   await page.goto("/");
   await signIn(page, "mai", "not this one");
-  await page.getByText("This name and password do not fit.").waitFor();
+  await page.getByText("Wrong name or password.").waitFor();
   await signIn(page, "mai");
   await page.locator("#composer").waitFor();
   await ask(page, "/demo tokens=20 rate=0");
@@ -93,7 +93,7 @@ test("a key is shown once, works, and is taken back", { timeout: 60_000 }, async
   const asked = () => fetch(`${node.address}/api/me`, { headers: { authorization: `Bearer ${key}` } });
   expect((await asked()).status).toBe(200);
   expect(await violations(page)).toEqual([]);
-  await page.getByRole("button", { name: "Take back “my script”" }).click();
+  await page.getByRole("button", { name: "Revoke “my script”" }).click();
   await page.getByText("my script").waitFor({ state: "detached" });
   expect(await page.locator(".key-made").count()).toBe(0);
   expect((await asked()).status).toBe(401);
