@@ -120,6 +120,8 @@ pub fn open(options: &Options, drain: &Drain) -> Result<Backends, OpenError> {
     let database = Arc::new(database);
     let sweeping = sweep::run(Arc::downgrade(&database), options.retention, drain.stopped().clone());
     drain.spawn("sweep of the database", sweeping);
+    let indexing = sweep::keep_indexed(Arc::downgrade(&database), drain.stopped().clone());
+    drain.spawn("index of the database", indexing);
     Ok(Backends {
         store: Arc::new(store::SqliteStore::new(database.clone())),
         health: database.health(),

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::OpenError;
 
 /// Raised with every change of the tables; a file of a newer version is refused.
-const VERSION: i64 = 4;
+const VERSION: i64 = 5;
 
 /// Marks a file as one of ours ("chat" in ASCII).
 const APPLICATION: i64 = 0x6368_6174;
@@ -155,6 +155,11 @@ CREATE TABLE reserved (
 CREATE INDEX reserved_by_budget ON reserved (budget, period);
 ";
 
+/// Since version 5. Titles and messages that `texts` and `trigrams` do not hold yet, by the numbers that they will have there.
+const UNINDEXED: &str = "
+CREATE TABLE unindexed (n INTEGER PRIMARY KEY, conversation INTEGER NOT NULL) STRICT;
+";
+
 /// The one connection that writes, with tables of this version.
 pub(super) fn open_writer(file: Option<&Path>, bytes_max: Option<u64>) -> Result<Connection, OpenError> {
     let failed = |error| OpenError::of(error, file);
@@ -243,6 +248,9 @@ fn migrate(connection: &Connection) -> rusqlite::Result<()> {
     }
     if version < 4 {
         connection.execute_batch(BUDGETS)?;
+    }
+    if version < 5 {
+        connection.execute_batch(UNINDEXED)?;
     }
     if version < VERSION {
         connection.pragma_update(None, "user_version", VERSION)?;

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::database::Database;
 use super::record::signed;
-use super::{Retention, entries, generations, tree};
+use super::{Retention, entries, generations, search, tree};
 use crate::backend::Result;
 use crate::log::Outcome;
 use crate::model::{Failure, GenerationId, Message, Status, Time};
@@ -18,6 +18,9 @@ const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The same while much is written, so that the log has no time to grow long.
 const BUSY_SYNC_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Between two looks whether something was written that is not indexed yet.
+const INDEX_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Entries removed in one transaction, so that writers wait a few milliseconds at most.
 const ENTRIES_PER_STEP: i64 = 2_000;
@@ -44,6 +47,26 @@ pub(super) async fn run(database: Weak<Database>, retention: Retention, stopped:
         if swept.elapsed() >= retention.interval {
             swept = tokio::time::Instant::now();
             report("sweep", sweep(&database, retention).await);
+        }
+    }
+}
+
+/// Brings the search index up to date behind the writes, until the node stops or nobody uses the database any more.
+pub(super) async fn keep_indexed(database: Weak<Database>, stopped: CancellationToken) {
+    let mut pause = INDEX_INTERVAL;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = stopped.cancelled() => return,
+        }
+        let Some(database) = database.upgrade() else { return };
+        pause = INDEX_INTERVAL;
+        if report("index", database.read(search::is_behind).await) == Some(true) {
+            let began = tokio::time::Instant::now();
+            if report("index", database.write(search::catch_up).await) == Some(true) {
+                // The writer is everybody's: half of the time is left to others.
+                pause = began.elapsed().min(INDEX_INTERVAL);
+            }
         }
     }
 }

@@ -192,9 +192,14 @@ impl History {
         // Whatever else became of it is told again when it does.
         let Look::Changed(first) = look else { return Ok(()) };
         let mut copy = begin(&mut session, &first, stored.as_ref()).await?;
-        let mut page = first;
+        let (mut page, mut requests) = (first, HashMap::new());
         loop {
-            copy.write(&mut session, self.requests_of(id, &page).await?, &page).await?;
+            // All of them are read at once, and again only for an answer that is newer.
+            let mut asked = page.messages.iter().filter(|message| message.generation.is_some());
+            if asked.any(|message| !requests.contains_key(&message.id)) {
+                requests = self.window.requests(id).await?;
+            }
+            copy.write(&mut session, &requests, &page).await?;
             let next = page.from + page.messages.len() as u64;
             if next >= page.total {
                 copy.here = page.total;
@@ -226,13 +231,6 @@ impl History {
             self.window.mark(id, version, copy.there).await
         }
     }
-
-    async fn requests_of(&self, id: &ConversationId, page: &Changed) -> Result<HashMap<MessageId, String>> {
-        match page.messages.iter().any(|message| message.generation.is_some()) {
-            true => self.window.requests(id).await,
-            false => Ok(HashMap::new()),
-        }
-    }
 }
 
 async fn begin(session: &mut Session<'_>, first: &Changed, stored: Option<&Archived>) -> Result<Copy> {
@@ -261,7 +259,7 @@ async fn begin(session: &mut Session<'_>, first: &Changed, stored: Option<&Archi
 
 impl Copy {
     /// Each message to the place that it has, or behind all others.
-    async fn write(&mut self, session: &mut Session<'_>, requests: HashMap<MessageId, String>, page: &Changed) -> Result<()> {
+    async fn write(&mut self, session: &mut Session<'_>, requests: &HashMap<MessageId, String>, page: &Changed) -> Result<()> {
         let mut placed = Vec::with_capacity(page.messages.len());
         for (here, message) in (page.from..).zip(&page.messages) {
             let place = self.known.get(&message.id).copied().unwrap_or_else(|| {
