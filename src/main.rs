@@ -19,6 +19,7 @@ fn main() -> ExitCode {
             bench::block_on(*plan).map_or_else(|error| say(error, ExitCode::FAILURE), |text| print(&text))
         }
         Ok(Command::User(config, command)) => {
+            telemetry::init(&config.log);
             user::block_on(*config, command).map_or_else(|error| say(error, ExitCode::FAILURE), |text| print(&text))
         }
         Err(error) => say(error, ExitCode::from(64)),

@@ -11,7 +11,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::ai::provider::catalog::Catalog;
 use crate::ai::worker::Worker;
 use crate::backend::{Backends, Cluster, cluster, embedded, history, measured};
-use crate::config::{Config, Deployment, HttpConfig};
+use crate::config::{AuthConfig, Config, Deployment, HttpConfig, LoginConfig, ModelSource, Roles};
 use crate::drain::Drain;
 use crate::gateway::Gateway;
 use crate::model::{NodeInfo, Time};
@@ -45,6 +45,29 @@ pub enum Error {
     Runtime(std::io::Error),
 }
 
+/// What may be meant, and mostly is a slip.
+async fn tell_slips(config: &Config, backends: &Backends) {
+    if config.roles != Roles::BOTH && matches!(config.deployment, Deployment::Embedded(_)) {
+        tracing::warn!(
+            "one half of a node, alone with storage of its own, answers nobody: a cluster needs --redis-url and --nats-url"
+        );
+    }
+    match &config.gateway.auth {
+        AuthConfig::Login(LoginConfig { local: true, jwt: None, oidc: None, .. }) if config.roles.gateway() => {
+            if backends.accounts.list(None, 1).await.is_ok_and(|accounts| accounts.is_empty()) {
+                tracing::warn!("nobody can log in yet: `chatnode user add NAME --admin` makes an account");
+            }
+        }
+        AuthConfig::Login(_) => {}
+        AuthConfig::Anonymous => {
+            let models: &[_] = if let ModelSource::Configured(models) = &config.ai.models { models } else { &[] };
+            if models.iter().any(|model| model.admin_only) {
+                tracing::warn!("where nobody logs in everybody is an admin, and has the models that are for admins alone");
+            }
+        }
+    }
+}
+
 /// Runs a node until a signal ends it: the first one drains, the second one stops at once.
 ///
 /// # Errors
@@ -56,6 +79,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
     let listeners = Listeners::bind(config.listen, &config.http, &drain).await?;
     let metrics = Metrics::new();
     let backends = open(&config, &drain, &metrics).await?;
+    tell_slips(&config, &backends).await;
     let grace = config.drain;
     let node = start(config, backends, listeners, drain, metrics).await;
     tracing::info!(address = %node.address, admin = node.admin.map(tracing::field::display), "ready");

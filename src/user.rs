@@ -4,6 +4,7 @@
 
 use std::fmt::Write as _;
 use std::io::{BufRead, IsTerminal, Read};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,6 +64,8 @@ struct Desk {
     accounts: Arc<dyn Accounts>,
     cluster: Option<Backends>,
     drain: Drain,
+    /// The directory that had to be made: a node that has accounts already keeps them elsewhere.
+    made: Option<PathBuf>,
 }
 
 impl Desk {
@@ -70,8 +73,9 @@ impl Desk {
         let drain = Drain::new();
         if let Deployment::Embedded(data) = &config.deployment {
             let DataDir::Path(dir) = data else { return Err(Error::Memory) };
+            let made = (!dir.exists()).then(|| dir.clone());
             let accounts = embedded::open_accounts(dir).map_err(node::Error::from)?;
-            return Ok(Self { accounts, cluster: None, drain });
+            return Ok(Self { accounts, cluster: None, drain, made });
         }
         let backends = node::open(config, &drain, &Metrics::new()).await?;
         let mut health = backends.health.clone();
@@ -82,7 +86,7 @@ impl Desk {
             };
             return Err(backend::Error::Unavailable(why).into());
         }
-        Ok(Self { accounts: Arc::clone(&backends.accounts), cluster: Some(backends), drain })
+        Ok(Self { accounts: Arc::clone(&backends.accounts), cluster: Some(backends), drain, made: None })
     }
 
     async fn close(self) {
@@ -126,7 +130,12 @@ impl Desk {
         if !self.accounts.add(&account).await? {
             return Err(Error::Taken(name));
         }
-        Ok(format!("{name} may come in{}\n", if admin { ", as an admin" } else { "" }))
+        tracing::info!(target: "audit", user = %account.id, admin, "account added");
+        let role = if admin { ", as an admin" } else { "" };
+        let made = self.made.as_ref().map(|dir| {
+            format!("\nThe data directory {} was not there and was made. A node that keeps its data elsewhere needs the same --data-dir here.", dir.display())
+        });
+        Ok(format!("{name} may come in{role}{}\n", made.unwrap_or_default()))
     }
 
     async fn list(&self) -> Result<String, Error> {
@@ -158,6 +167,7 @@ impl Desk {
     async fn change(&self, name: &str, change: AccountChange, done: &str) -> Result<String, Error> {
         let account = self.named(name).await?;
         self.accounts.change(&account.id, &change).await?;
+        tracing::info!(target: "audit", user = %account.id, "account changed: {done}");
         if let Some(backends) = &self.cluster {
             let mut health = backends.health.clone();
             let _ = tokio::time::timeout(HINT_MAX, health.wait_for(|health| health.backplane.is_up())).await;

@@ -166,7 +166,9 @@ impl Setting {
             let text = self.gateways.http().get(&page).send().await.map_err(Failure::of_http)?;
             let text = text.text().await.map_err(Failure::of_http)?;
             let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok());
-            sum += value.ok_or_else(|| Failure::new(format!("{page} tells no {name}")))?;
+            sum += value.ok_or_else(|| {
+                Failure::new(format!("{page} tells no {name}: give the nodes' own addresses, not that of a proxy"))
+            })?;
         }
         Ok(sum)
     }

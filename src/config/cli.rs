@@ -295,7 +295,9 @@ fn sentence(error: &clap::Error) -> ConfigError {
         _ => None,
     };
     let text = error.to_string();
-    let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+    // What is missing stands on lines of its own.
+    let told: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
+    let first = told.join(" ").trim_start_matches("error: ").to_owned();
     let meant = context(ContextKind::SuggestedArg).or_else(|| context(ContextKind::SuggestedSubcommand));
     let hint =
         meant.map_or_else(|| "`chatnode --help` lists what there is".to_owned(), |meant| format!("the nearest is {meant}"));

@@ -52,6 +52,18 @@ fn refusal(dir: &Path) -> (OpenError, String) {
     (error, text)
 }
 
+/// Conversations are in it, and the key of the cookies.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_directory_that_is_made_is_for_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().expect("a directory");
+    let world = World::open(&dir.path().join("data"));
+    let made = std::fs::metadata(dir.path().join("data")).expect("it is there");
+    assert_eq!(made.permissions().mode() & 0o777, 0o700);
+    world.close().await;
+}
+
 #[tokio::test]
 async fn reopening_keeps_everything_and_frees_leases_at_once() {
     let dir = tempfile::tempdir().expect("a directory");

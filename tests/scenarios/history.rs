@@ -234,6 +234,24 @@ async fn what_was_there_before_the_history_is_archived() {
     world.end().await;
 }
 
+/// As `pg_restore` leaves it where `pg_trgm` was not there yet.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restored_history_gets_its_index_back() {
+    let Some((servers, postgres)) = shared_with_history() else { return };
+    let before = world(servers, &postgres.url(), LEASE, LONG).await;
+    turn(&before.backends, &opening(&UserId::generate(), "kept"), "1").await;
+    archived(postgres, &before, 2).await;
+    let schema = before.prefix.clone();
+    before.end().await;
+    postgres.sql(&format!("DROP INDEX \"{schema}\".messages_by_text")).expect("psql");
+
+    let world = join(servers, &postgres.url(), LEASE, LONG, &schema).await;
+    world.history_is(true).await;
+    let there = format!("SELECT count(*) FROM pg_indexes WHERE schemaname = '{schema}' AND indexname = 'messages_by_text'");
+    assert_eq!(postgres.sql(&there).as_deref(), Some("1"));
+    world.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_a_server_that_can_be_trusted_gets_the_history() {
     let Some(servers) = shared() else { return };

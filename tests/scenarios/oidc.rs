@@ -307,6 +307,9 @@ async fn a_provider_that_is_away_is_said_to_be_and_comes_back() {
     let a = Node::with(config("a", &provider), &world).await;
     let start = format!("http://{}/api/login/oidc?back=/", a.address);
     assert_eq!(Browser::new().sent(&start).await, end("unavailable"));
+    let metrics = unled_client().get(format!("http://{}/metrics", a.address)).send().await.expect("an answer");
+    let counted = "chatnode_auth_total{method=\"oidc\",result=\"unavailable\"} 1";
+    assert!(metrics.text().await.expect("text").contains(counted), "operators see it");
     people::add(&world, "binh", false).await;
     // Who needs no provider needs none.
     let body = json!({"name": "binh", "password": people::PASSWORD});

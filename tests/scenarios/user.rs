@@ -44,7 +44,9 @@ fn running(place: &[&str]) -> (Process, SocketAddr) {
 
 async fn accounts_beside_a_running_node(place: &[&str]) {
     let first = "mật khẩu đầu tiên";
-    says(&chatnode(&["user", "add", "Quan.Tri", "--admin"], place, first), 0, "quan.tri may come in, as an admin");
+    let added = chatnode(&["user", "add", "Quan.Tri", "--admin"], place, first);
+    says(&added, 0, "quan.tri may come in, as an admin");
+    assert!(String::from_utf8_lossy(&added.stderr).contains("account added"), "{added:?}");
     let (_running, address) = running(place);
     says(&chatnode(&["user", "add", "mai"], place, "short"), 1, "at least 8 characters");
     says(&chatnode(&["user", "add", "mai"], place, first), 0, "mai may come in\n");

@@ -111,12 +111,13 @@ impl Carrier {
                 },
                 Err(error) => error.to_string(),
             };
-            if pause == RETRY_FIRST {
-                tracing::warn!(stream, problem, "an event is not in its stream yet");
-            }
             // Nobody may have made the stream yet, or somebody removed it.
-            if let Err(error) = context.get_or_create_stream(self.plan(stream)).await {
-                tracing::debug!(stream, %error, "the stream of events is not there");
+            match context.get_or_create_stream(self.plan(stream)).await {
+                Ok(_) => tracing::debug!(stream, problem, "an event goes to its stream again"),
+                Err(error) if pause == RETRY_FIRST => {
+                    tracing::warn!(stream, problem, %error, "events wait for their stream: NATS has to have JetStream for it");
+                }
+                Err(_) => {}
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(RETRY_MAX);

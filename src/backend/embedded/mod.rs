@@ -18,7 +18,7 @@ mod tree;
 mod wal;
 
 use std::fs::{File, TryLockError};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -148,12 +148,20 @@ impl Events for Nobody {
 /// [`OpenError`], when nothing was changed.
 pub fn open_accounts(dir: &Path) -> Result<Arc<dyn Accounts>, OpenError> {
     let unusable = |error: std::io::Error| OpenError::Directory { dir: dir.display().to_string(), reason: error.to_string() };
-    std::fs::create_dir_all(dir).map_err(unusable)?;
+    make(dir).map_err(unusable)?;
     let file = dir.join(FILE);
     let connection = schema::open_writer(Some(&file), None)?;
     let database = Database::start(connection, Some(&file), None)
         .map_err(|error| OpenError::Database { file: OpenError::name(Some(&file)), reason: error.to_string() })?;
     Ok(Arc::new(accounts::SqliteAccounts::new(Arc::new(database))))
+}
+
+/// Makes the directory where it isn't there, for nobody else to read: conversations are in it, and the key of the cookies.
+fn make(dir: &Path) -> std::io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true).create(dir)
 }
 
 /// A data directory that is ours. Given up by unlocking, not by closing: a child process shares the open file until it has become
@@ -169,9 +177,9 @@ impl Drop for Lock {
 }
 
 /// The lock of a directory, which is made where it isn't there.
-fn take(dir: &PathBuf) -> Result<Lock, OpenError> {
+fn take(dir: &Path) -> Result<Lock, OpenError> {
     let unusable = |error: std::io::Error| OpenError::Directory { dir: dir.display().to_string(), reason: error.to_string() };
-    std::fs::create_dir_all(dir).map_err(unusable)?;
+    make(dir).map_err(unusable)?;
     let lock = File::options().create(true).truncate(false).write(true).open(dir.join(LOCK)).map_err(unusable)?;
     match lock.try_lock() {
         Ok(()) => Ok(Lock(lock)),

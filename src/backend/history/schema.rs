@@ -45,13 +45,14 @@ pub(super) async fn migrate(client: &Client, schema: &str) -> Result<()> {
     if encoding.try_get::<_, String>(0).map_err(failed)? != "UTF8" {
         return Err(Error::Unavailable("postgresql keeps this database in another encoding than UTF8".to_owned()));
     }
-    if found(client, schema).await? == Some(VERSION) {
+    let current = found(client, schema).await? == Some(VERSION);
+    if current && is_indexed(client, schema).await? {
         return Ok(());
     }
     let lock = format!("BEGIN; SET LOCAL statement_timeout = 0; SELECT pg_advisory_xact_lock({LOCK});");
     client.batch_execute(&lock).await.map_err(failed)?;
     match found(client, schema).await? {
-        Some(VERSION) => {}
+        Some(VERSION) => index(client, schema).await?,
         Some(newer) if newer > VERSION => {
             return Err(Error::Unavailable(format!("postgresql holds tables of version {newer}, this program knows {VERSION}")));
         }
@@ -72,18 +73,31 @@ async fn found(client: &Client, schema: &str) -> Result<Option<i32>> {
 
 async fn make(client: &Client, schema: &str) -> Result<()> {
     let failed = |error| meaning(&error);
-    let trigrams = trigrams(client).await?;
-    let mut sql = format!(
+    let sql = format!(
         "CREATE SCHEMA IF NOT EXISTS \"{schema}\"; SET LOCAL search_path = \"{schema}\"; {TABLES}
         CREATE TABLE history (version integer NOT NULL); INSERT INTO history VALUES ({VERSION});"
     );
-    match trigrams {
-        Some(place) => {
-            sql.push_str(&format!("CREATE INDEX messages_by_text ON messages USING gin (folded \"{place}\".gin_trgm_ops);"))
-        }
-        None => tracing::warn!("postgresql has no pg_trgm for us: a search reads all texts of its user"),
+    client.batch_execute(&sql).await.map_err(failed)?;
+    index(client, schema).await
+}
+
+async fn is_indexed(client: &Client, schema: &str) -> Result<bool> {
+    let failed = |error| meaning(&error);
+    let there = client.query_typed_one(&format!("SELECT to_regclass('\"{schema}\".messages_by_text') IS NOT NULL"), &[]).await;
+    there.and_then(|row| row.try_get(0)).map_err(failed)
+}
+
+/// The index of searches. A backup that was restored where `pg_trgm` was not comes without it.
+async fn index(client: &Client, schema: &str) -> Result<()> {
+    if is_indexed(client, schema).await? {
+        return Ok(());
     }
-    client.batch_execute(&sql).await.map_err(failed)
+    let Some(place) = trigrams(client).await? else {
+        tracing::warn!("postgresql has no pg_trgm for us: a search reads all texts of its user");
+        return Ok(());
+    };
+    let sql = format!("CREATE INDEX messages_by_text ON \"{schema}\".messages USING gin (folded \"{place}\".gin_trgm_ops)");
+    client.batch_execute(&sql).await.map_err(|error| meaning(&error))
 }
 
 /// The schema of `pg_trgm`, which is installed if that is allowed.

@@ -169,7 +169,7 @@ async fn ask_on_demand(
                 Ok((keys, endpoints)) => {
                     hold.send_replace(Arc::new(Held { keys: Arc::new(keys), endpoints: endpoints.map(Arc::new), since: last }));
                 }
-                Err(why) => tracing::warn!(why, "the keys of the issuer could not be fetched; those that are held stay"),
+                Err(why) => tracing::warn!(why, "the issuer could not be asked; what is known of it stays"),
             }
         }
         // Whoever asked may have left.

@@ -1,6 +1,8 @@
 //! To the provider and back. A browser is sent from one address to the next here, so whatever goes wrong ends at the page, which
 //! says it in a sentence.
 
+use std::net::IpAddr;
+
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -30,13 +32,17 @@ pub(super) struct From {
 pub(super) async fn leave(
     State(gateway): State<Gateway>,
     Query(From { back }): Query<From>,
-    headers: HeaderMap,
+    request: Request,
 ) -> Result<Response, Refusal> {
     let oidc = gateway.auth.oidc().ok_or_else(Refusal::not_found)?;
-    let callback = format!("{}{CALLBACK}", own_origin(&gateway, &headers)?);
+    let headers = request.headers();
+    let callback = format!("{}{CALLBACK}", own_origin(&gateway, headers)?);
     Ok(match oidc.begin(&callback, &back, gateway.auth.secure()).await {
         Ok((url, cookie)) => with_cookie(see(url.as_str()), cookie),
-        Err(fault) => home(&gateway, Some(fault), &place(&back)),
+        Err(fault) => {
+            let address = origin::address(headers, request.extensions(), &gateway.config.trusted_proxies);
+            refused(&gateway, address, fault, &place(&back))
+        }
     })
 }
 
@@ -70,14 +76,16 @@ pub(super) async fn come_back(
             gateway.metrics.authenticated("oidc", "accepted");
             with_cookie(home(&gateway, None, &back), cookie)
         }
-        Err(fault) => {
-            tracing::warn!(target: "audit", %address, fault = fault.word(), "login at the provider refused");
-            gateway.metrics.authenticated("oidc", fault.word());
-            home(&gateway, Some(fault), &back)
-        }
+        Err(fault) => refused(&gateway, address, fault, &back),
     };
     // It is good for one time.
     Ok(with_cookie(response, Oidc::forget(gateway.auth.secure())?))
+}
+
+fn refused(gateway: &Gateway, address: IpAddr, fault: Fault, back: &str) -> Response {
+    tracing::warn!(target: "audit", %address, fault = fault.word(), "login at the provider refused");
+    gateway.metrics.authenticated("oidc", fault.word());
+    home(gateway, Some(fault), back)
 }
 
 /// The origin under which this browser knows us.
