@@ -103,6 +103,8 @@ async fn readers_behind_nginx_end_with_the_whole_text_when_gateway_and_worker_ar
     let front = topology.nginx();
     let mut first = Socket::open(front).await;
     let rest = Rest::of(&first.tab, front);
+    assert_eq!(rest.text("/livez").await.trim(), "ok", "the page asks it before it connects again");
+    assert!(!rest.text("/metrics").await.contains("chatnode_"), "that is the operator's");
     let serving = rest.got("/health").await["node"].as_str().expect("a name").to_owned();
     let elsewhere = if serving == "gateway-2" { topology.address(8083) } else { topology.address(8082) };
 
