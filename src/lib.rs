@@ -19,9 +19,8 @@ pub mod bench;
 pub mod config;
 pub mod drain;
 pub mod event;
-#[cfg(test)]
-#[path = "fuzz/tests.rs"]
-mod fuzz;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod gateway;
 pub mod log;
 pub mod model;

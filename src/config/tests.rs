@@ -384,25 +384,3 @@ fn a_certificate_is_two_files_that_fit_and_operators_may_have_an_address_of_thei
     let no_certificate = both(&nothing, &nothing);
     assert!(no_certificate.ends_with("can't be used: there is no certificate in PEM form in it"), "{no_certificate}");
 }
-
-/// Whatever stands in the file: it is a configuration, or one sentence that names the file.
-#[test]
-fn no_bytes_of_a_file_break_the_start() {
-    const OTHERS: [&[u8]; 2] = [
-        b"[[models]]\nid = \"a\"\nprovider = \"openai\"\nbase_url = \"http://127.0.0.1:1/v1\"\napi_key = \"k\"\n[[models.fallbacks]]\nprovider = \"ollama\"\n",
-        b"[cluster]\nredis_url = \"redis://user:pass@host:1\"\nnats_url = \"nats://t@host\"\nprefix = \"p\"\n[traces]\nurl = \"http://c\"\nshare_percent = 7\n",
-    ];
-    let file = Toml::new("");
-    crate::fuzz::feed(&[include_bytes!("../../config/chatnode.toml"), OTHERS[0], OTHERS[1]], |bytes| {
-        fs::write(&file.1, bytes).unwrap();
-        match loaded(&["--config", &file.1], &[]) {
-            Ok(Command::Run(_)) => {}
-            Ok(other) => panic!("{other:?}"),
-            Err(error) => {
-                let text = file.short(&error.to_string());
-                assert!(!text.is_empty() && !text.contains('\n') && text.len() < 1_000, "{text:?}");
-                assert!(!text.contains("pass@"), "{text}");
-            }
-        }
-    });
-}

@@ -1,14 +1,16 @@
-//! Bytes that are almost right: real ones, cut, doubled, spliced and bitten. What reads bytes from outside has a test that is fed
-//! with them, and finds whatever panics. A short round with every `cargo test`; `scripts/fuzz` goes on for minutes.
-//!
-//! No fuzzing engine that watches the code's branches is needed for parsers of this size: `proptest` shrinks what it finds, and keeps it.
+//! Bytes that are almost right: real ones, cut, doubled, spliced and bitten. A short round with every `cargo test`, which `proptest` makes
+//! small when it finds something; `scripts/fuzz` goes on for minutes. What was found worth keeping by the engine is fed as it is.
 
+use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{Config, TestRunner};
 use tokio::time::Instant;
+
+use super::{bus_message, client_frame, config_file, upstream};
 
 /// How long each target goes on, in seconds.
 const SECONDS: &str = "CHATNODE_FUZZ_SECONDS";
@@ -46,6 +48,51 @@ const SHARDS: [&[u8]; 28] = [
     b"!",
 ];
 
+const STREAMS: [&[u8]; 6] = [
+    b"data: {\"choices\":[{\"delta\":{\"content\":\"Xin ch\xc3\xa0o \xf0\x9f\x91\x8b\"}}]}\n\ndata: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":4}}\n\ndata: [DONE]\n\n",
+    b": OPENROUTER PROCESSING\r\n\r\nid: 7\r\ndata: {\"choices\":[{\"delta\":{\"reasoning_content\":\"hm\",\"content\":null},\"finish_reason\":null}]}\r\n\r\ndata: {\"error\":{\"message\":\"overloaded\",\"code\":503}}\r\n\r\n",
+    b"event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":3}}}\n\nevent: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"hi\"}}\n\nevent: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"},\"usage\":{\"output_tokens\":1}}\n\nevent: message_stop\ndata: {\"type\":\"message_stop\"}\n\n",
+    b"{\"message\":{\"role\":\"assistant\",\"content\":\"a\",\"thinking\":\"b\"},\"done\":false}\n{\"message\":{\"content\":\"\"},\"done\":true,\"done_reason\":\"stop\",\"prompt_eval_count\":5,\"eval_count\":2}\n",
+    b"{\"choices\":[{\"message\":{\"content\":\"whole\"},\"finish_reason\":\"length\"}],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":1}}",
+    b"<html><body><h1>502 Bad Gateway</h1></body></html>",
+];
+
+const FILES: [&[u8]; 3] = [
+    include_bytes!("../../config/chatnode.toml"),
+    b"[[models]]\nid = \"a\"\nprovider = \"openai\"\nbase_url = \"http://127.0.0.1:1/v1\"\napi_key = \"k\"\n[[models.fallbacks]]\nprovider = \"ollama\"\n",
+    b"[cluster]\nredis_url = \"redis://user:pass@host:1\"\nnats_url = \"nats://t@host\"\nprefix = \"p\"\n[traces]\nurl = \"http://c\"\nshare_percent = 7\n",
+];
+
+#[test]
+fn no_bytes_of_a_client_break_a_gateway() {
+    let golden = include_str!("../../tests/golden/client.json");
+    let samples: Vec<&[u8]> =
+        golden.lines().map(|line| line.trim().trim_end_matches(',').as_bytes()).filter(|line| line.len() > 2).collect();
+    assert!(samples.len() > 8, "real frames");
+    feed("client_frame", &samples, client_frame);
+}
+
+#[test]
+fn no_bytes_of_the_bus_break_a_node() {
+    let recorded: Vec<(String, String)> =
+        serde_json::from_str(include_str!("../../tests/golden/version_1/bus.json")).expect("subjects and payloads");
+    let mut samples: Vec<&[u8]> = recorded.iter().map(|(_, payload)| payload.as_bytes()).collect();
+    samples.push(b"!gen_01jq8z5x9k3m7n2p4r6s8t0v1w0000000000000002 1-6 1-7 t 42 1795453415323000\nXin ch\xc3\xa0o");
+    feed("bus_message", &samples, bus_message);
+}
+
+#[test]
+fn no_bytes_of_an_upstream_break_the_reader() {
+    feed("upstream", &STREAMS, upstream);
+}
+
+#[test]
+fn no_bytes_of_a_file_break_the_start() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("my.toml");
+    feed("config_file", &FILES, |bytes| config_file(&file, bytes));
+}
+
 #[derive(Clone, Debug)]
 enum Bite {
     Cut(usize),
@@ -57,9 +104,10 @@ enum Bite {
     Splice(usize, usize, usize),
 }
 
-/// Feeds `check` with mutations of these samples. It fails by panicking.
+/// Feeds `check` with what is kept in `tests/fuzz/corpus`, then with mutations of these samples. It fails by panicking.
 #[expect(clippy::disallowed_methods, reason = "scripts/fuzz tells a test how long to go on")]
-pub(crate) fn feed(samples: &[&[u8]], check: impl Fn(&[u8])) {
+fn feed(target: &str, samples: &[&[u8]], check: impl Fn(&[u8])) {
+    kept(target).iter().for_each(|bytes| check(bytes));
     let seconds = std::env::var(SECONDS).ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(0);
     let until = Instant::now() + Duration::from_secs(seconds);
     let samples: Vec<Vec<u8>> = samples.iter().map(|sample| sample.to_vec()).collect();
@@ -79,6 +127,12 @@ pub(crate) fn feed(samples: &[&[u8]], check: impl Fn(&[u8])) {
             return;
         }
     }
+}
+
+fn kept(target: &str) -> Vec<Vec<u8>> {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus").join(target);
+    let files = fs::read_dir(corpus).expect("each target has a corpus");
+    files.map(|file| fs::read(file.expect("a file").path()).expect("its bytes")).collect()
 }
 
 fn mutations(samples: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {

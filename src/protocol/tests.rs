@@ -74,19 +74,3 @@ fn an_absent_parent_is_not_a_null_parent() {
     assert_eq!(parent(r#"{"request_id":"r","content":"c"}"#), None);
     assert_eq!(parent(r#"{"request_id":"r","content":"c","parent":null}"#), Some(None));
 }
-
-/// Whatever a client says, it is a frame or none; a frame can be said again and means the same.
-#[test]
-fn no_bytes_of_a_client_break_a_gateway() {
-    let golden = include_str!("../../tests/golden/client.json");
-    let samples: Vec<&[u8]> =
-        golden.lines().map(|line| line.trim().trim_end_matches(',').as_bytes()).filter(|line| line.len() > 2).collect();
-    assert!(samples.len() > 8, "real frames");
-    crate::fuzz::feed(&samples, |bytes| {
-        let Ok(text) = std::str::from_utf8(bytes) else { return };
-        if let Ok(frame) = serde_json::from_str::<ClientFrame>(text) {
-            let again = serde_json::to_string(&frame).expect("JSON");
-            assert_eq!(serde_json::from_str::<ClientFrame>(&again).expect("our own words"), frame);
-        }
-    });
-}

@@ -23,6 +23,8 @@ use std::time::Duration;
 use futures_util::stream::BoxStream;
 
 use self::http::Http;
+#[cfg(any(test, fuzzing))]
+pub(crate) use self::reader::ends_once;
 use self::route::Route;
 use crate::config::{Deadlines, ModelConfig, ProviderKind, RetryConfig, UpstreamConfig};
 use crate::log::Rung;

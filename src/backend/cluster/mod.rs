@@ -35,6 +35,8 @@ use tokio::sync::watch;
 
 pub(in crate::backend) use address::{parameter, trusting};
 pub use backplane::Dropped;
+#[cfg(any(test, fuzzing))]
+pub(crate) use backplane::is_hint_or_none;
 pub(in crate::backend) use list::Cursor;
 pub(in crate::backend) use window::{Changed, Due, Evicted, Kept, Look, PAGE_BYTES_MAX, PAGE_MESSAGES_MAX, Place, Taken, Window};
 
