@@ -93,6 +93,7 @@ test("the drawer keeps the focus while it is open, and gives it back", async () 
   const opener = page.getByRole("button", { name: t("openSidebar") });
   const within = () => page.evaluate(() => document.activeElement?.closest(".sidebar, .backdrop") !== null);
   await opener.click();
+  expect(await within()).toBe(true);
   for (let i = 0; i < 12; i++) {
     await page.keyboard.press("Tab");
     const at = await page.evaluate(() => document.activeElement?.tagName);

@@ -1,4 +1,4 @@
-import { useDeferredValue, useEffect, useRef, useState } from "react";
+import { type RefObject, useDeferredValue, useEffect, useLayoutEffect, useRef, useState } from "react";
 import { useI18n } from "../i18n/i18n";
 import type { Conversation } from "../protocol.gen";
 import { useApp, useStore } from "../store/react";
@@ -26,21 +26,15 @@ export function Sidebar({ drawer, wide, onToggle, onLeave, onDialog }: Props) {
   leave.current = onLeave;
   useEffect(() => {
     if (!drawer) return;
-    const before = document.activeElement;
     const onKey = (event: KeyboardEvent) => {
       if (event.key !== "Escape" || document.querySelector("dialog[open]")) return;
       event.preventDefault();
       leave.current();
     };
-    panel.current?.querySelector<HTMLElement>("button")?.focus();
     addEventListener("keydown", onKey, { capture: true });
-    return () => {
-      removeEventListener("keydown", onKey, { capture: true });
-      const at = document.activeElement;
-      const lost = at === document.body || panel.current?.contains(at);
-      if (lost && before instanceof HTMLElement) before.focus();
-    };
+    return () => removeEventListener("keydown", onKey, { capture: true });
   }, [drawer]);
+  useDrawerFocus(panel, drawer);
   const go = (conversation: string | null) => {
     store.go({ page: "chat", conversation });
     onLeave();
@@ -119,6 +113,23 @@ export function Sidebar({ drawer, wide, onToggle, onLeave, onDialog }: Props) {
       )}
     </>
   );
+}
+
+/** Into the drawer when it opens, and back to where it was. In the same commit: a frame later the browser has already taken the
+ *  focus from the page beside the drawer, which is inert by then. */
+function useDrawerFocus(panel: RefObject<HTMLElement | null>, drawer: boolean): void {
+  const before = useRef<Element>(null);
+  useLayoutEffect(() => {
+    if (drawer) {
+      before.current = document.activeElement;
+      panel.current?.querySelector<HTMLElement>("button")?.focus();
+      return;
+    }
+    const at = document.activeElement;
+    const lost = at === document.body || panel.current?.contains(at);
+    if (lost && before.current instanceof HTMLElement) before.current.focus();
+    before.current = null;
+  }, [panel, drawer]);
 }
 
 export type Found =
