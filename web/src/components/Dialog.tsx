@@ -16,13 +16,16 @@ export function Dialog({
 }) {
   const { t } = useI18n();
   const dialog = useRef<HTMLDialogElement>(null);
+  const pressedBeside = useRef(false);
   useEffect(() => {
     const element = dialog.current;
     const before = document.activeElement;
     element?.showModal();
     return () => {
       element?.close();
-      if (before instanceof HTMLElement && before.isConnected) before.focus();
+      // The platform gives it back when Escape closes the dialog, and may tell us when the reader is somewhere else by then.
+      const lost = document.activeElement === document.body;
+      if (lost && before instanceof HTMLElement) before.focus();
     };
   }, []);
   return (
@@ -32,8 +35,12 @@ export function Dialog({
       className="dialog"
       aria-labelledby="dialog-title"
       onClose={onClose}
+      onPointerDown={event => {
+        pressedBeside.current = event.target === dialog.current;
+      }}
       onClick={event => {
-        if (event.target === dialog.current) onClose();
+        // Whoever selects text in a field may let go beside the dialog, and does not mean to leave it.
+        if (pressedBeside.current && event.target === dialog.current) onClose();
       }}
     >
       <div className="dialog-body">
