@@ -123,3 +123,35 @@ function cutOff(): string[] {
   }
   return [];
 }
+
+describe("who asked the system for something gets it", () => {
+  test("no motion: nothing moves, whatever the page is doing", async () => {
+    const { page, node } = stage;
+    await page.emulateMedia({ reducedMotion: "reduce" });
+    for (const name of ["thinking", "streaming", "waiting", "clusterMany"]) {
+      await STATES[name]?.({ page, node, t: createI18n("en").t });
+      expect(await page.evaluate(() => document.getAnimations().length), name).toBe(0);
+      await page.goto("/");
+    }
+  });
+
+  test("colours of its own: what is chosen is still to be seen", async () => {
+    const { page, node } = stage;
+    await page.emulateMedia({ forcedColors: "active" });
+    await STATES.settings?.({ page, node, t: createI18n("en").t });
+    const chosen = page.locator('.segments label[data-on="true"]').first();
+    expect(await chosen.evaluate(label => getComputedStyle(label).outlineStyle)).toBe("solid");
+  });
+
+  test("paper: the whole conversation, and nothing to click", async () => {
+    const { page, node } = stage;
+    await STATES.scrolledUp?.({ page, node, t: createI18n("en").t });
+    await page.emulateMedia({ media: "print", colorScheme: "dark" });
+    const high = () =>
+      page.evaluate(() => [document.documentElement.scrollHeight, innerHeight] as [number, number]);
+    const [whole, seen] = await high();
+    expect(whole).toBeGreaterThan(5 * seen);
+    expect(await page.locator("button:not(.picture):visible").count()).toBe(0);
+    expect(await page.locator("body").evaluate(body => getComputedStyle(body).color)).toBe("rgb(29, 28, 26)");
+  });
+});

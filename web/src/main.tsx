@@ -16,6 +16,8 @@ import "./styles/composer.css";
 import "./styles/markdown.css";
 import "./styles/code.css";
 import "./styles/notices.css";
+// Last, since it takes back what the others say.
+import "./styles/media.css";
 
 void comeBack(location.search, { me: () => api.me(), adopt: adoptAccount, forget: forgetAccount }).then(show);
 

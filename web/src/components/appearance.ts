@@ -24,6 +24,14 @@ export function useAppearance(): {
     const root = document.documentElement;
     if (preferences.theme === "system") delete root.dataset.theme;
     else root.dataset.theme = preferences.theme;
+    // The bars of a phone around the page.
+    const bars = document.querySelectorAll<HTMLMetaElement>('meta[name="theme-color"]');
+    for (const [i, theme] of (["light", "dark"] as const).entries()) {
+      const bar = bars[i];
+      if (!bar) continue;
+      const chosen = preferences.theme === theme ? "all" : "not all";
+      bar.media = preferences.theme === "system" ? `(prefers-color-scheme: ${theme})` : chosen;
+    }
   }, [preferences.theme]);
   return { preferences, language, setPreferences };
 }
