@@ -10,6 +10,7 @@ import { Branches } from "./Branches";
 import { Icon } from "./Icon";
 import { Measures } from "./Measures";
 import { Reasoning } from "./Reasoning";
+import { focusComposer } from "./shortcuts";
 
 interface Props {
   readonly message: Message;
@@ -27,7 +28,10 @@ export const Answer = memo(function Answer({ message, last, model, onSend }: Pro
   const open = !isEnded(message.status);
   const text = open ? (generation?.text ?? message.content) : message.content;
   const reasoning = open ? (generation?.reasoning ?? message.reasoning ?? "") : (message.reasoning ?? "");
-  const retry = () => store.regenerate(message.conversation, message.id, model);
+  const retry = () => {
+    store.regenerate(message.conversation, message.id, model);
+    focusComposer();
+  };
   const again = t("regenerate");
   return (
     <article
@@ -49,7 +53,10 @@ export const Answer = memo(function Answer({ message, last, model, onSend }: Pro
         <AnswerEnd
           message={message}
           onRetry={retry}
-          onContinue={() => onSend(t("continuePrompt"), message.id)}
+          onContinue={() => {
+            onSend(t("continuePrompt"), message.id);
+            focusComposer();
+          }}
         />
       )}
       <div className="actions" data-last={last} data-open={open}>

@@ -84,4 +84,4 @@ export function App({ fault }: { fault: StringKey | null }) {
 }
 
 /** Below this the list is a drawer above the page. The same width stands in layout.css. */
-export const NARROW = "(max-width: 800px)";
+const NARROW = "(max-width: 800px)";

@@ -3,6 +3,7 @@ import { useI18n } from "../i18n/i18n";
 import type { Message } from "../protocol.gen";
 import { useApp, useStore } from "../store/react";
 import { Icon } from "./Icon";
+import { keepFocus } from "./shortcuts";
 
 /** `‹ 2/3 ›`: the alternatives of a question or an answer. */
 export function Branches({ message }: { message: Message }) {
@@ -12,8 +13,17 @@ export function Branches({ message }: { message: Message }) {
   const siblings = thread ? siblingsOf(thread, message) : [message.id];
   const at = siblings.indexOf(message.id);
   if (siblings.length < 2 || at < 0) return null;
-  const choose = (to: string | undefined) => {
-    if (to !== undefined) void store.choose(message.conversation, to);
+  const choose = async (step: -1 | 1) => {
+    const to = siblings[at + step];
+    if (to === undefined) return;
+    await store.choose(message.conversation, to);
+    keepFocus(() => {
+      const [back, forth] = document.querySelectorAll<HTMLButtonElement>(
+        `[data-message="${to}"] .branches button`,
+      );
+      const [same, other] = step < 0 ? [back, forth] : [forth, back];
+      return same?.disabled ? other : same;
+    });
   };
   return (
     <fieldset className="branches" aria-label={t("branch", { n: at + 1, count: siblings.length })}>
@@ -22,7 +32,7 @@ export function Branches({ message }: { message: Message }) {
         className="icon-button"
         disabled={at === 0}
         aria-label={t("previousBranch")}
-        onClick={() => choose(siblings[at - 1])}
+        onClick={() => void choose(-1)}
       >
         <Icon name="left" size={16} />
       </button>
@@ -34,7 +44,7 @@ export function Branches({ message }: { message: Message }) {
         className="icon-button"
         disabled={at === siblings.length - 1}
         aria-label={t("nextBranch")}
-        onClick={() => choose(siblings[at + 1])}
+        onClick={() => void choose(1)}
       >
         <Icon name="right" size={16} />
       </button>

@@ -4,6 +4,7 @@ import type { Conversation } from "../protocol.gen";
 import { useStore } from "../store/react";
 import { composes } from "./enter";
 import { Menu, MenuItem, MenuLink } from "./Menu";
+import { keepFocus, SEARCH_ID } from "./shortcuts";
 
 interface Props {
   readonly conversation: Conversation;
@@ -15,6 +16,7 @@ export const ConversationRow = memo(function ConversationRow({ conversation, ope
   const { t } = useI18n();
   const store = useStore();
   const [renaming, setRenaming] = useState(false);
+  const row = useRef<HTMLLIElement>(null);
   const title = conversation.title || t("untitled");
   const { id, pinned } = conversation;
   if (renaming) {
@@ -24,6 +26,7 @@ export const ConversationRow = memo(function ConversationRow({ conversation, ope
           title={conversation.title}
           onDone={name => {
             setRenaming(false);
+            keepFocus(() => document.querySelector(`.row a[href="#/c/${id}"]`));
             if (name !== null && name !== conversation.title) void store.change(id, { title: name });
           }}
         />
@@ -31,7 +34,7 @@ export const ConversationRow = memo(function ConversationRow({ conversation, ope
     );
   }
   return (
-    <li className="row" data-open={open}>
+    <li ref={row} className="row" data-open={open}>
       <a
         href={`#/c/${id}`}
         aria-current={open ? "page" : undefined}
@@ -63,7 +66,15 @@ export const ConversationRow = memo(function ConversationRow({ conversation, ope
         <MenuLink icon="download" href={store.exportAddress(id, "json")}>
           {t("exportJson")}
         </MenuLink>
-        <MenuItem icon="trash" danger onChoose={() => store.remove(id)}>
+        <MenuItem
+          icon="trash"
+          danger
+          onChoose={() => {
+            const beside = row.current?.nextElementSibling ?? row.current?.previousElementSibling;
+            store.remove(id);
+            keepFocus(() => beside?.querySelector("a") ?? document.getElementById(SEARCH_ID));
+          }}
+        >
           {t("delete")}
         </MenuItem>
       </Menu>

@@ -16,6 +16,7 @@ export function Menu({ label, icon, children }: { label: string; icon: IconName;
     panel.current.style.top = `${below ? at.bottom + 4 : Math.max(8, at.top - height - 4)}px`;
   };
   const onKey = (event: KeyboardEvent) => {
+    if (event.key === "Tab") panel.current?.hidePopover();
     const all = items();
     const at = all.indexOf(document.activeElement as HTMLElement);
     const to = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: all.length - 1 }[event.key];

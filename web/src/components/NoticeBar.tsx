@@ -1,10 +1,10 @@
-import { useEffect } from "react";
+import { useEffect, useState } from "react";
 import { useI18n } from "../i18n/i18n";
 import type { Notice } from "../store/core";
 import { useApp, useStore } from "../store/react";
 import { Icon } from "./Icon";
 
-const SHOWN_MS = 6_000;
+const SHOWN_MS = 8_000;
 
 export function NoticeBar() {
   const { t, error } = useI18n();
@@ -15,11 +15,13 @@ export function NoticeBar() {
       ? (state.chat.conversations[state.notice.conversation]?.title ?? "")
       : "",
   );
+  // Whoever points at it, or came to it by keys, reads it or is about to undo something.
+  const [held, setHeld] = useState<number | null>(null);
   useEffect(() => {
-    if (notice === null) return;
+    if (notice === null || held === notice.id) return;
     const timer = setTimeout(store.dismissNotice, SHOWN_MS);
     return () => clearTimeout(timer);
-  }, [notice, store]);
+  }, [notice, held, store]);
   const words = (shown: Notice) => {
     switch (shown.kind) {
       case "deleted":
@@ -35,7 +37,16 @@ export function NoticeBar() {
   return (
     <div className="notices" role="status">
       {notice !== null && (
-        <div className="notice" data-kind={notice.kind} key={notice.id}>
+        // biome-ignore lint/a11y/noStaticElementInteractions: it only stays for longer
+        <div
+          className="notice"
+          data-kind={notice.kind}
+          key={notice.id}
+          onPointerEnter={() => setHeld(notice.id)}
+          onPointerLeave={() => setHeld(null)}
+          onFocus={() => setHeld(notice.id)}
+          onBlur={() => setHeld(null)}
+        >
           <span>{words(notice)}</span>
           {notice.kind === "deleted" && (
             <button type="button" className="link" onClick={() => store.undoRemove(notice.conversation)}>

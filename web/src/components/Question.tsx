@@ -1,4 +1,4 @@
-import { memo, useEffect, useState } from "react";
+import { memo, useCallback, useEffect, useRef, useState } from "react";
 import { useI18n } from "../i18n/i18n";
 import { CopyButton } from "../markdown/CodeBlock";
 import { PlainText } from "../markdown/portions";
@@ -6,34 +6,46 @@ import type { Message } from "../protocol.gen";
 import { Branches } from "./Branches";
 import { composes, sends } from "./enter";
 import { Icon } from "./Icon";
-import { EDIT_LAST_EVENT } from "./shortcuts";
+import { EDIT_LAST_EVENT, focusComposer, keepFocus } from "./shortcuts";
 
 interface Props {
   readonly message: Message;
-  readonly last: boolean;
   readonly onSend: (content: string, parent?: string | null) => void;
 }
 
 export const Question = memo(function Question({ message, onSend }: Props) {
   const { t } = useI18n();
   const [editing, setEditing] = useState(false);
+  const from = useRef<Element>(null);
+  const edit = useCallback(() => {
+    from.current = document.activeElement;
+    setEditing(true);
+  }, []);
   useEffect(() => {
     const onEdit = (event: Event) => {
-      if ((event as CustomEvent<string>).detail === message.id) setEditing(true);
+      if ((event as CustomEvent<string>).detail === message.id) edit();
     };
     document.addEventListener(EDIT_LAST_EVENT, onEdit);
     return () => document.removeEventListener(EDIT_LAST_EVENT, onEdit);
-  }, [message.id]);
+  }, [message.id, edit]);
   return (
     <article className="message question" data-message={message.id} data-editing={editing}>
       <h2 className="visually-hidden">{t("you")}</h2>
       {editing ? (
         <Editor
           content={message.content}
-          onCancel={() => setEditing(false)}
+          onCancel={() => {
+            setEditing(false);
+            keepFocus(() =>
+              from.current?.isConnected
+                ? from.current
+                : document.querySelector(`[data-message="${message.id}"] .edit`),
+            );
+          }}
           onSend={content => {
             setEditing(false);
             onSend(content, message.parent);
+            focusComposer();
           }}
         />
       ) : (
@@ -48,10 +60,10 @@ export const Question = memo(function Question({ message, onSend }: Props) {
             </CopyButton>
             <button
               type="button"
-              className="icon-button"
+              className="icon-button edit"
               aria-label={t("edit")}
               title={t("edit")}
-              onClick={() => setEditing(true)}
+              onClick={edit}
             >
               <Icon name="edit" size={16} />
             </button>

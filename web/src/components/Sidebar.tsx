@@ -42,6 +42,9 @@ export function Sidebar({ drawer, wide, onToggle, onLeave, onDialog }: Props) {
   };
   return (
     <>
+      <button type="button" className="skip primary" inert={drawer} onClick={() => focusOn(COMPOSER_ID)}>
+        {t("keyComposer")}
+      </button>
       <nav ref={panel} className="sidebar" aria-label={t("conversations")} data-wide={wide}>
         <div className="sidebar-top">
           <button type="button" className="new-chat" onClick={() => go(null)}>

@@ -97,7 +97,7 @@ interface ItemProps {
 function MessageItem({ id, last, model, onSend }: ItemProps) {
   const message = useApp(state => state.chat.messages[id]);
   if (!message) return null;
-  if (message.role === "user") return <Question message={message} last={last} onSend={onSend} />;
+  if (message.role === "user") return <Question message={message} onSend={onSend} />;
   return <Answer message={message} last={last} model={model} onSend={onSend} />;
 }
 

@@ -2,6 +2,7 @@ import { useEffect, useRef } from "react";
 import { openGeneration } from "../chat/view";
 import { useStore } from "../store/react";
 import { openConversation } from "../store/route";
+import { byFinger } from "./enter";
 
 /** Element ids that shortcuts lead to. */
 export const COMPOSER_ID = "composer";
@@ -39,6 +40,8 @@ export function useShortcuts(actions: Actions): void {
       };
       if (event.key === "Escape") {
         if (document.querySelector("dialog[open], [popover]:popover-open")) return;
+        // Clears the search first.
+        if (event.target instanceof HTMLInputElement && event.target.value !== "") return;
         if (stop()) event.preventDefault();
       } else if (command && event.shiftKey && event.key.toLowerCase() === "o") {
         act(() => {
@@ -71,4 +74,18 @@ export function useShortcuts(actions: Actions): void {
 /** With the next frame, when what is being drawn stands there and can be reached. */
 export function focusOn(id: string): void {
   requestAnimationFrame(() => document.getElementById(id)?.focus());
+}
+
+/** Where one goes on after a question. Not under a finger, where a keyboard would come up and hide half of the page. */
+export function focusComposer(): void {
+  if (!byFinger()) focusOn(COMPOSER_ID);
+}
+
+/** What had the focus is being replaced: the next one is where it was. Not taken from whoever is elsewhere by then. */
+export function keepFocus(find: () => Element | null | undefined): void {
+  requestAnimationFrame(() => {
+    if (document.activeElement !== document.body) return;
+    const next = find();
+    if (next instanceof HTMLElement) next.focus();
+  });
 }

@@ -7,7 +7,6 @@ import { forgetConversation } from "./preferences";
 /** The list of conversations, and what can be done to one of them. */
 
 const PAGE = 50;
-const UNDO_MS = 6_000;
 /** A new conversation is told by a frame of its own; if that does not come, it is read. */
 const TOLD_WITHIN_MS = 1_500;
 
@@ -15,7 +14,6 @@ const TOLD_WITHIN_MS = 1_500;
 type NewNotice = Notice extends infer N ? (N extends Notice ? Omit<N, "id"> : never) : never;
 
 export function createConversations(core: Core, leave: (conversation: string) => void) {
-  const removals = new Map<string, ReturnType<typeof setTimeout>>();
   let notices = 0;
 
   async function load(cursor?: string): Promise<void> {
@@ -45,28 +43,26 @@ export function createConversations(core: Core, leave: (conversation: string) =>
     }
   }
 
-  /** Goes away from the screen at once, from the server when nobody undoes it. */
+  /** Goes away from the screen at once, from the server with the notice that offers to undo it. */
   function remove(id: string): void {
     core.set({ hidden: [...core.get().hidden, id] });
     leave(id);
-    removals.set(
-      id,
-      setTimeout(() => void carryOut(id), UNDO_MS),
-    );
     notify({ kind: "deleted", conversation: id });
   }
 
   function undoRemove(id: string): void {
-    clearTimeout(removals.get(id));
-    removals.delete(id);
     core.set({ hidden: core.get().hidden.filter(other => other !== id), notice: null });
   }
 
-  async function carryOut(id: string): Promise<void> {
-    clearTimeout(removals.get(id));
-    removals.delete(id);
+  /** The notice has been read, makes way for another, or goes away with the page. */
+  function dismissNotice(): void {
     const { notice } = core.get();
-    if (notice?.kind === "deleted" && notice.conversation === id) core.set({ notice: null });
+    if (notice === null) return;
+    core.set({ notice: null });
+    if (notice.kind === "deleted") void carryOut(notice.conversation);
+  }
+
+  async function carryOut(id: string): Promise<void> {
     try {
       await core.api.remove(id);
       core.setChat(chat => withoutConversation(chat, id));
@@ -77,11 +73,6 @@ export function createConversations(core: Core, leave: (conversation: string) =>
       else report(error);
     }
     core.set({ hidden: core.get().hidden.filter(other => other !== id) });
-  }
-
-  /** The page is going away: what was deleted stays deleted. */
-  function flush(): void {
-    for (const id of [...removals.keys()]) void carryOut(id);
   }
 
   async function importFile(file: Blob): Promise<string | null> {
@@ -97,6 +88,7 @@ export function createConversations(core: Core, leave: (conversation: string) =>
   }
 
   function notify(notice: NewNotice): void {
+    dismissNotice();
     notices += 1;
     core.set({ notice: { ...notice, id: notices } as Notice });
   }
@@ -122,5 +114,5 @@ export function createConversations(core: Core, leave: (conversation: string) =>
     }
   }
 
-  return { load, more, change, remove, undoRemove, flush, importFile, onFrame };
+  return { load, more, change, remove, undoRemove, dismissNotice, importFile, onFrame };
 }

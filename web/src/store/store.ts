@@ -203,7 +203,7 @@ export function createStore() {
   addEventListener("online", connection.wake);
   // The socket is the last to learn that the network is gone.
   addEventListener("offline", connection.wake);
-  addEventListener("pagehide", conversations.flush);
+  addEventListener("pagehide", conversations.dismissNotice);
   document.addEventListener("visibilitychange", () => {
     if (document.visibilityState === "visible") connection.wake();
   });
@@ -238,7 +238,7 @@ export function createStore() {
     remove: conversations.remove,
     undoRemove: conversations.undoRemove,
     importFile: conversations.importFile,
-    dismissNotice: () => set({ notice: null }),
+    dismissNotice: conversations.dismissNotice,
     reconnectNow: connection.wake,
     search: (q: string, signal: AbortSignal): Promise<readonly Conversation[]> =>
       api.conversations({ q, limit: 50 }, signal).then(page => page.items),
