@@ -4,13 +4,12 @@ import type { Options } from "../protocol.gen";
 export interface Preferences {
   readonly language: "vi" | "en" | "system";
   readonly theme: "dark" | "light" | "system";
-  readonly model: string | null;
   readonly sidebar: boolean;
 }
 
 const KEY = "chatnode.preferences";
 
-const DEFAULTS: Preferences = { language: "system", theme: "system", model: null, sidebar: true };
+const DEFAULTS: Preferences = { language: "system", theme: "system", sidebar: true };
 
 export function loadPreferences(): Preferences {
   return { ...DEFAULTS, ...(read(KEY) as Partial<Preferences> | null) };
@@ -44,10 +43,11 @@ export function saveSetup(conversation: string | null, setup: Setup): void {
   write(setupKey(conversation), Object.keys(setup).length === 0 ? null : setup);
 }
 
-/** The new conversation has got its name: what was set for it goes with it. */
+/** The new conversation has got its name: what was set for it goes with it. The next one begins with the same model. */
 export function adoptSetup(conversation: string): void {
-  saveSetup(conversation, loadSetup(null));
-  saveSetup(null, {});
+  const setup = loadSetup(null);
+  saveSetup(conversation, setup);
+  saveSetup(null, setup.model === undefined ? {} : { model: setup.model });
 }
 
 function setupKey(conversation: string | null): string {
