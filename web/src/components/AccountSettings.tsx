@@ -95,7 +95,9 @@ function ApiKeys() {
         <ul className="key-list">
           {keys.map(key => (
             <li key={key.id}>
-              <span className="account-name">{key.label}</span>
+              <span className="account-name" title={key.label}>
+                {key.label}
+              </span>
               <button
                 type="button"
                 className="secondary"

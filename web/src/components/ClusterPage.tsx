@@ -63,11 +63,11 @@ export default function ClusterPage({ onToggleSidebar }: { onToggleSidebar: () =
                   .map(line => (
                     <li key={line.model}>
                       <span>{line.model}</span>
+                      <strong>{number(line.count)}</strong>
                       <span
                         className="queue-bar"
                         style={{ "--count": Math.min(line.count, 50) } as React.CSSProperties}
                       />
-                      <strong>{number(line.count)}</strong>
                     </li>
                   ))}
               </ul>

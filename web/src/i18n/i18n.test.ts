@@ -26,6 +26,11 @@ describe("the two languages", () => {
     expect(createI18n("en").duration(180_000)).toBe("3 min");
   });
 
+  test("one is not many", () => {
+    expect(createI18n("en").t("tokens", { count: 1 })).toBe("1 token");
+    expect(createI18n("en").t("tokens", { count: "1,001" })).toBe("1,001 tokens");
+  });
+
   test("an unknown error code is named, not swallowed", () => {
     expect(createI18n("en").error("from_the_future")).toContain("from_the_future");
     expect(createI18n("vi").error("upstream_eof")).toBe(vi["error.upstream_eof"]);

@@ -24,7 +24,9 @@ export function createI18n(language: Language): I18n {
   const number = (value: number, digits = 0) =>
     value.toLocaleString(locale, { maximumFractionDigits: digits, minimumFractionDigits: digits });
   const t = (key: StringKey, values: Values = {}) =>
-    table[key].replace(/\{(\w+)\}/g, (raw, name: string) => (name in values ? String(values[name]) : raw));
+    table[key]
+      .replace("(s)", String(values.count) === "1" ? "" : "s")
+      .replace(/\{(\w+)\}/g, (raw, name: string) => (name in values ? String(values[name]) : raw));
   const units = language === "vi" ? ["giây", "phút", "giờ"] : ["s", "min", "h"];
   return {
     language,
