@@ -101,6 +101,26 @@ test("a key is shown once, works, and is taken back", { timeout: 60_000 }, async
   await person.context.close();
 });
 
+test("a key is copied also where pages have no clipboard: over plain HTTP", { timeout: 60_000 }, async () => {
+  const person = await newPerson(browser, node.address);
+  const page = await person.context.newPage();
+  await page.addInitScript(() => Object.defineProperty(navigator, "clipboard", { value: undefined }));
+  await page.goto("/");
+  await signIn(page, "mai");
+  await page.getByRole("button", { name: "Settings" }).click();
+  const label = page.locator("input[name=label]");
+  await label.fill("pasted");
+  await page.getByRole("button", { name: "Make a key" }).click();
+  const key = await page.locator(".key-made code").textContent();
+  await page.getByRole("button", { name: "Copy the key" }).click();
+  await page.getByRole("button", { name: "Copied" }).waitFor();
+  await label.focus();
+  await page.keyboard.press("ControlOrMeta+V");
+  expect(await label.inputValue()).toBe(key?.slice(0, 100));
+  expect(person.faults).toEqual([]);
+  await person.context.close();
+});
+
 describe.each(["light", "dark"] as const)("axe finds nothing at the door, %s", colorScheme => {
   test.each(["en-US", "vi-VN"])("%s", { timeout: 60_000 }, async locale => {
     const person = await newPerson(browser, node.address, { colorScheme, locale, width: 390 });

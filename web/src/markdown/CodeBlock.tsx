@@ -109,25 +109,29 @@ export function CopyButton({ text, label, children }: { text: string; label: str
       className={children ? "icon-button" : "copy"}
       aria-label={copied ? t("copied") : label}
       title={copied ? t("copied") : label}
-      onClick={() => copy(text).then(setCopied)}
+      onClick={event => copy(text, event.currentTarget).then(setCopied)}
     >
       {children && !copied ? children : copied ? t("copied") : t("copy")}
     </button>
   );
 }
 
-async function copy(text: string): Promise<boolean> {
+async function copy(text: string, button: HTMLElement): Promise<boolean> {
   try {
     await navigator.clipboard.writeText(text);
     return true;
   } catch {
-    // Pages served over plain HTTP have no clipboard; the old command still works there.
+    // Pages served over plain HTTP have no clipboard; the old command still works there, and beside the button also in a
+    // dialog, around which nothing can be selected.
     const area = document.createElement("textarea");
     area.value = text;
-    document.body.append(area);
+    area.className = "visually-hidden";
+    button.after(area);
     area.select();
-    const done = document.execCommand("copy");
+    const selected = document.activeElement === area;
+    const done = selected && document.execCommand("copy");
     area.remove();
+    button.focus();
     return done;
   }
 }
