@@ -41,6 +41,11 @@ export function openGeneration(chat: ChatState, thread: Thread | undefined): Gen
   return generation && isOpen(generation) ? generation : null;
 }
 
+/** What was sent here, and was neither taken nor refused yet. */
+export function waitingIn(chat: ChatState, conversation: string | null): Pending | undefined {
+  return chat.pending.find(p => p.conversation === conversation && p.error === null);
+}
+
 export function isRecovering(chat: ChatState): boolean {
   return Object.values(chat.generations).some(g => isOpen(g) && (g.status === "recovering" || g.gap));
 }

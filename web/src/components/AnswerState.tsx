@@ -37,7 +37,7 @@ export function AnswerProgress({ generation, begun, thinking }: ProgressProps) {
   );
 }
 
-function Dots() {
+export function Dots() {
   return (
     <span className="dots" aria-hidden="true">
       <span />

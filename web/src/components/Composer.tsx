@@ -1,5 +1,5 @@
 import { type KeyboardEvent, useEffect, useRef, useState } from "react";
-import { openGeneration } from "../chat/view";
+import { openGeneration, waitingIn } from "../chat/view";
 import { useI18n } from "../i18n/i18n";
 import { loadDraft, saveDraft } from "../store/preferences";
 import { useApp, useStore } from "../store/react";
@@ -29,9 +29,7 @@ export function Composer({ conversation, model, onModel, customized, onOptions, 
   // The field is the browser's own (uncontrolled): input methods compose in it undisturbed by any rendering.
   const field = useRef<HTMLTextAreaElement>(null);
   const [filled, setFilled] = useState(() => loadDraft(conversation).trim() !== "");
-  const waiting = useApp(state =>
-    state.chat.pending.find(p => p.conversation === conversation && p.error === null),
-  );
+  const waiting = useApp(state => waitingIn(state.chat, conversation));
   const generation = useApp(state =>
     conversation === null ? null : openGeneration(state.chat, state.chat.threads[conversation]),
   );
@@ -75,8 +73,7 @@ export function Composer({ conversation, model, onModel, customized, onOptions, 
   };
 
   const stop = () => {
-    if (generation) store.stop(generation.id);
-    else if (waiting) store.stopPending(waiting.request_id);
+    store.stopIn(conversation);
     if (!byFinger()) field.current?.focus();
   };
 

@@ -4,6 +4,7 @@ import { useI18n } from "../i18n/i18n";
 import { RETRYABLE } from "../store/outbox";
 import { saveDraft } from "../store/preferences";
 import { useApp, useStore } from "../store/react";
+import { Dots } from "./AnswerState";
 import { DRAFT_EVENT } from "./Composer";
 
 /** What is on its way to the server, or was refused by it. */
@@ -30,12 +31,7 @@ export function PendingItem({ pending }: { pending: Pending }) {
       <div className="message answer" data-pending="true">
         {pending.error === null ? (
           <p className="progress">
-            <span className="dots" aria-hidden="true">
-              <span />
-              <span />
-              <span />
-            </span>{" "}
-            {online ? t("sending") : t("sendingOffline")}
+            <Dots /> {online ? t("sending") : t("sendingOffline")}
           </p>
         ) : (
           <div className="ending" data-kind="failed" role="alert">

@@ -1,5 +1,4 @@
 import { useEffect, useRef } from "react";
-import { openGeneration } from "../chat/view";
 import { useStore } from "../store/react";
 import { openConversation } from "../store/route";
 import { byFinger } from "./enter";
@@ -21,15 +20,6 @@ export function useShortcuts(actions: Actions): void {
   const latest = useRef(actions);
   latest.current = actions;
   useEffect(() => {
-    const stop = (): boolean => {
-      const { chat, route } = store.get();
-      const conversation = openConversation(route);
-      const pending = chat.pending.find(p => p.conversation === conversation && p.error === null);
-      const generation = conversation === null ? null : openGeneration(chat, chat.threads[conversation]);
-      if (generation) store.stop(generation.id);
-      else if (pending) store.stopPending(pending.request_id);
-      return generation !== null || pending !== undefined;
-    };
     const onKey = (event: KeyboardEvent) => {
       if (event.defaultPrevented || event.isComposing) return;
       const typing = event.target instanceof HTMLElement && event.target.matches("input, textarea, select");
@@ -42,7 +32,7 @@ export function useShortcuts(actions: Actions): void {
         if (document.querySelector("dialog[open], [popover]:popover-open")) return;
         // Clears the search first.
         if (event.target instanceof HTMLInputElement && event.target.value !== "") return;
-        if (stop()) event.preventDefault();
+        if (store.stopIn(openConversation(store.get().route))) event.preventDefault();
       } else if (command && event.shiftKey && event.key.toLowerCase() === "o") {
         act(() => {
           store.go({ page: "chat", conversation: null });

@@ -1,6 +1,7 @@
 import { api, SIGNED_OUT } from "../api";
 import { applyFrame } from "../chat/reducer";
 import { type ChatState, isOpen } from "../chat/state";
+import { openGeneration, waitingIn } from "../chat/view";
 import { connect, type Link } from "../connection";
 import type { Conversation, Options, ServerFrame } from "../protocol.gen";
 import { createConversations } from "./conversations";
@@ -180,6 +181,16 @@ export function createStore() {
     core.transmit({ type: "cancel", generation });
   }
 
+  /** Whatever is on its way in this conversation. False: nothing is. */
+  function stopIn(conversation: string | null): boolean {
+    const { chat } = state;
+    const generation = conversation === null ? null : openGeneration(chat, chat.threads[conversation]);
+    const pending = waitingIn(chat, conversation);
+    if (generation) stop(generation.id);
+    else if (pending) stopPending(pending.request_id);
+    return generation !== null || pending !== undefined;
+  }
+
   /** Before the link took it along, a send can be taken back; after that its answer is stopped as soon as it has a name. */
   function stopPending(requestId: string): void {
     if (core.online()) stopping.add(requestId);
@@ -225,8 +236,7 @@ export function createStore() {
     go,
     send,
     regenerate,
-    stop,
-    stopPending,
+    stopIn,
     retryPending: outbox.retry,
     discardPending: outbox.discard,
     older: threads.older,
