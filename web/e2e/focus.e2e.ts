@@ -84,7 +84,7 @@ describe("the focus", () => {
     await choose("Second", t("delete"));
     await comesTo("One");
     await button(t("conversationMenu", { title: "One" })).press("Enter");
-    await page.getByRole("menuitem").first().waitFor();
+    await page.locator("[role=menuitem]:focus").waitFor();
     await page.keyboard.press("Tab");
     await page.getByRole("menuitem").first().waitFor({ state: "hidden" });
   });
