@@ -1,5 +1,6 @@
 import type { Page } from "playwright-core";
 import { describe, expect, test } from "vitest";
+import type { AppState } from "../src/store/core";
 import { ask, begun, ended, lastAnswer, newPerson, until } from "./browser";
 import { setStage } from "./stage";
 
@@ -128,6 +129,25 @@ describe("nothing is lost", () => {
     await stage.page.reload();
     expect(await stage.page.locator("#composer").inputValue()).toBe("chưa gửi");
   });
+});
+
+test("a tab that goes through many conversations keeps few of them, and finds each again", async () => {
+  const { page } = stage;
+  const first = `${SHORT} first`;
+  for (const question of [first, ...Array.from({ length: 7 }, (_, i) => `${SHORT} ${i}`)]) {
+    await page.getByRole("button", { name: "New chat" }).click();
+    await ask(page, question);
+    await page.locator(".bubble", { hasText: question }).waitFor();
+    await ended(page);
+  }
+  const kept = await page.evaluate(() => {
+    const { chat } = (window as unknown as { chatnode: { state(): AppState } }).chatnode.state();
+    return [chat.threads, chat.messages, chat.generations].map(held => Object.keys(held).length);
+  });
+  expect(kept).toEqual([5, 10, 5]);
+  await page.locator(".row", { hasText: first }).click();
+  await page.locator(".bubble", { hasText: first }).waitFor();
+  expect((await ended(page)).status).toBe("completed");
 });
 
 describe("two tabs", () => {

@@ -1,6 +1,6 @@
 import { ApiError } from "../api";
 import { withMessage } from "../chat/reducer";
-import { type ChatState, NO_THREAD, type Thread } from "../chat/state";
+import { type ChatState, isOpen, NO_THREAD, type Thread } from "../chat/state";
 import { threadOf, withPage, withThread } from "../chat/thread";
 import type { HistoryItem, List, ServerFrame } from "../protocol.gen";
 import type { Core } from "./core";
@@ -112,15 +112,17 @@ function withLoaded(
   return page.items.reduce((state, item) => withMessage(state, item, false), next);
 }
 
-/** Forgets the messages of threads that are neither kept nor being written to. */
+/** Forgets the messages, and the answers as they were read, of threads that are neither kept nor being written to. */
 function evict(chat: ChatState, keep: readonly string[]): ChatState {
   const stay = new Set(keep);
-  for (const g of Object.values(chat.generations)) if (g.conversation !== null) stay.add(g.conversation);
+  const generations = Object.values(chat.generations);
+  for (const g of generations) if (g.conversation !== null && isOpen(g)) stay.add(g.conversation);
   const gone = Object.keys(chat.threads).filter(id => !stay.has(id));
   if (gone.length === 0) return chat;
   const threads = Object.fromEntries(Object.entries(chat.threads).filter(([id]) => stay.has(id)));
   const messages = Object.fromEntries(
     Object.entries(chat.messages).filter(([, message]) => stay.has(message.conversation)),
   );
-  return { ...chat, threads, messages };
+  const read = generations.filter(g => g.conversation === null || stay.has(g.conversation));
+  return { ...chat, threads, messages, generations: Object.fromEntries(read.map(g => [g.id, g])) };
 }
