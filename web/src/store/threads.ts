@@ -112,17 +112,16 @@ function withLoaded(
   return page.items.reduce((state, item) => withMessage(state, item, false), next);
 }
 
-/** Forgets the messages, and the answers as they were read, of threads that are neither kept nor being written to. */
+/** Forgets the messages of threads that are neither kept nor being written to. */
 function evict(chat: ChatState, keep: readonly string[]): ChatState {
   const stay = new Set(keep);
-  const generations = Object.values(chat.generations);
-  for (const g of generations) if (g.conversation !== null && isOpen(g)) stay.add(g.conversation);
+  for (const g of Object.values(chat.generations))
+    if (g.conversation !== null && isOpen(g)) stay.add(g.conversation);
   const gone = Object.keys(chat.threads).filter(id => !stay.has(id));
   if (gone.length === 0) return chat;
   const threads = Object.fromEntries(Object.entries(chat.threads).filter(([id]) => stay.has(id)));
   const messages = Object.fromEntries(
     Object.entries(chat.messages).filter(([, message]) => stay.has(message.conversation)),
   );
-  const read = generations.filter(g => g.conversation === null || stay.has(g.conversation));
-  return { ...chat, threads, messages, generations: Object.fromEntries(read.map(g => [g.id, g])) };
+  return { ...chat, threads, messages };
 }
