@@ -206,7 +206,7 @@ export const en = {
   "error.unavailable": "The server can’t be reached at the moment.",
   "error.too_large": "The message is too long.",
   "error.not_found": "This no longer exists.",
-  "error.unauthorized": "You may not do this, or are not signed in any more.",
+  "error.unauthorized": "You may not do this, or you are no longer signed in.",
   "error.conflict": "This was changed in the meantime.",
   "error.bad_frame": "The server did not understand this page. Reload it.",
   "error.other": "Something went wrong ({code}).",

@@ -208,7 +208,7 @@ export const vi: Strings = {
   "error.unavailable": "Hiện không kết nối được với máy chủ.",
   "error.too_large": "Tin nhắn quá dài.",
   "error.not_found": "Mục này không còn nữa.",
-  "error.unauthorized": "Phiên đăng nhập đã hết. Hãy tải lại trang.",
+  "error.unauthorized": "Bạn không được phép làm việc này, hoặc phiên đăng nhập đã hết.",
   "error.conflict": "Mục này vừa được thay đổi ở nơi khác.",
   "error.bad_frame": "Máy chủ không hiểu trang này. Hãy tải lại trang.",
   "error.other": "Đã có lỗi xảy ra ({code}).",
