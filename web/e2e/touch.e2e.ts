@@ -1,6 +1,6 @@
 import type { Page } from "playwright-core";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { lastAnswer, newPerson, type Person, until } from "./browser";
+import { ask, ended, lastAnswer, newPerson, type Person, until } from "./browser";
 import { setStage, TONGUES } from "./stage";
 import { STATES } from "./states";
 
@@ -87,6 +87,18 @@ test("Enter is a new line, in a question and when it is changed; buttons send", 
     .click();
   await page.locator(".bubble", { hasText: "two" }).waitFor();
   expect(await page.locator(".bubble").textContent()).toBe("one\n/demo tokens=5 rate=0\ntwo");
+});
+
+test("a finger that moves down where nothing is above gives up no following: there is nothing to go back to", async () => {
+  await ask(page, "/demo tokens=10 rate=0");
+  await ended(page);
+  const cdp = await phone.context.newCDPSession(page);
+  const finger = (type: "touchStart" | "touchMove" | "touchEnd", y?: number) =>
+    cdp.send("Input.dispatchTouchEvent", { type, touchPoints: y === undefined ? [] : [{ x: 100, y }] });
+  await finger("touchStart", 200);
+  for (let y = 210; y <= 320; y += 10) await finger("touchMove", y);
+  await finger("touchEnd");
+  expect(await page.locator(".to-bottom").count()).toBe(0);
 });
 
 /** As on a slow machine: a dialog is closed, and the page hears of it when the drawer is closed too. */

@@ -40,18 +40,21 @@ export function useFollowTail(first: string | null): {
       else if (up && armed.current && !growing) arm(false);
     };
     // The reader's hand comes before the scroll event it causes: a token in between must not pull the page back.
+    const scrollUp = () => {
+      if (box.scrollHeight > box.clientHeight) arm(false);
+    };
     const onWheel = (event: WheelEvent) => {
-      if (event.deltaY < 0 && box.scrollHeight > box.clientHeight) arm(false);
+      if (event.deltaY < 0) scrollUp();
     };
     let touchY = 0;
     const onTouchStart = (event: TouchEvent) => {
       touchY = event.touches[0]?.clientY ?? 0;
     };
     const onTouchMove = (event: TouchEvent) => {
-      if ((event.touches[0]?.clientY ?? 0) > touchY + 4) arm(false);
+      if ((event.touches[0]?.clientY ?? 0) > touchY + 4) scrollUp();
     };
     const onKey = (event: KeyboardEvent) => {
-      if (["PageUp", "ArrowUp", "Home"].includes(event.key) && event.target === box) arm(false);
+      if (["PageUp", "ArrowUp", "Home"].includes(event.key) && event.target === box) scrollUp();
     };
     // A box that shrinks (the composer grew, the keyboard opened) scrolls too, and that is nobody's wish.
     let growing = false;
