@@ -4,6 +4,7 @@ pub mod batch;
 pub mod context;
 mod count;
 mod pace;
+mod patience;
 mod prompt;
 pub mod provider;
 mod run;

@@ -9,6 +9,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use super::batch::Batch;
 use super::count::Count;
 use super::pace::Pace;
+use super::patience;
 use super::prompt;
 use super::provider::catalog::Catalog;
 use super::provider::{Request, Step, Steps};
@@ -23,6 +24,8 @@ use crate::telemetry::{CancelPhase, Metrics, traces};
 
 /// Silence after which readers are told where the log ends.
 const HEARTBEAT: Duration = Duration::from_secs(1);
+/// Until the history of a question is asked for again.
+const HISTORY_PAUSE: Duration = Duration::from_millis(200);
 /// How long what is on its way may take when the node stops.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
 /// When the end is told again, in case the first word was lost.
@@ -41,8 +44,6 @@ pub(super) struct Bench {
 
 /// How a run ends that somebody else goes on with.
 const RELEASED: &str = "released";
-/// Claims without a token, after which the time without one counts as well: this many owners may have had bad luck.
-const TRIED_BY: u32 = 2;
 
 /// How the steps of a run came to an end.
 enum End {
@@ -96,12 +97,13 @@ pub(super) async fn run(bench: Bench, claim: Claim) {
         Ok(status) => tracing::info!(%generation, status, ms = started.elapsed().as_millis(), "generation left"),
         Err(Lost::Fenced) => tracing::info!(%generation, "generation has another owner"),
         Err(Lost::Gone) => tracing::info!(%generation, "generation was removed"),
+        Err(Lost::Unreadable) => tracing::error!(%generation, "generation can't be read here, left to another owner"),
     }
 }
 
 impl Run {
     async fn carry_out(bench: Bench, claim: Claim, trace: traces::Parent) -> Result<&'static str, Lost> {
-        let exhausted = exhausted(&bench.config, &claim);
+        let exhausted = patience::exhausted(&bench.config, &claim);
         let cancelled = claim.cancel;
         if claim.attempt == 1 {
             bench.metrics.work_waited(Duration::from_millis(Time::now().since_ms(claim.message.created_at)));
@@ -123,16 +125,20 @@ impl Run {
             flushed: Instant::now(),
         };
         run.tell_owner();
-        run.load(tail).await?;
-        let end = if let Some(at) = cancelled {
-            End::Cancelled { at }
-        } else if let Some(failure) = exhausted {
-            End::Failed(failure)
-        } else {
-            match run.answer().await {
+        let asked = match (run.load(tail).await, cancelled, exhausted) {
+            (Ok(Some(end)), ..) => Some(end),
+            (Ok(None), Some(at), _) => Some(End::Cancelled { at }),
+            // Also of what nobody can read: it must end.
+            (Ok(None) | Err(Lost::Unreadable), None, Some(failure)) => Some(End::Failed(failure)),
+            (Ok(None), None, None) => None,
+            (Err(lost), ..) => return Err(lost),
+        };
+        let end = match asked {
+            Some(end) => end,
+            None => match run.answer().await {
                 Err(Lost::Gone) => End::Interrupted,
                 other => other?,
-            }
+            },
         };
         run.close(end).await
     }
@@ -150,8 +156,8 @@ impl Run {
         self.bench.backends.events.tell(&self.user, &self.message.conversation, what);
     }
 
-    /// Reads what earlier owners wrote.
-    async fn load(&mut self, tail: Position) -> Result<(), Lost> {
+    /// Reads what earlier owners wrote; answers the end when the node stops meanwhile. A cancel waits for it: what is read is the answer.
+    async fn load(&mut self, tail: Position) -> Result<Option<End>, Lost> {
         let generation = self.writer.lease.generation().clone();
         let mut pause = Duration::from_millis(50);
         while self.transcript.position < tail {
@@ -173,22 +179,30 @@ impl Run {
                         break;
                     }
                 }
-                Err(Error::Gone | Error::NotFound) => return Err(Lost::Gone),
                 Err(error) => {
                     tracing::debug!(%generation, %error, "log could not be read yet");
-                    self.renewed_sleep(pause).await?;
-                    pause = (pause * 2).min(Duration::from_secs(1));
+                    match self.wait_for_store(&error, pause).await? {
+                        Some(End::Released) => return Ok(Some(End::Released)),
+                        _ => pause = (pause * 2).min(Duration::from_secs(1)),
+                    }
                 }
             }
         }
         self.batch = Batch::behind(self.transcript.text.len() as u64, self.transcript.reasoning.len() as u64);
-        Ok(())
+        Ok(None)
     }
 
-    /// Waits a little without losing the lease.
-    async fn renewed_sleep(&mut self, pause: Duration) -> Result<(), Lost> {
-        tokio::time::sleep(pause).await;
-        settle_renewal(self.bench.backends.generations.renew(&self.writer.lease).await).map(drop)
+    /// Waits a little, without losing the lease, where the same call may yet succeed; answers the end that somebody asks for meanwhile.
+    async fn wait_for_store(&mut self, error: &Error, pause: Duration) -> Result<Option<End>, Lost> {
+        if let Some(lost) = Lost::of(error) {
+            return Err(lost);
+        }
+        tokio::select! {
+            () = self.bench.drain.stopped().cancelled() => return Ok(Some(End::Released)),
+            () = tokio::time::sleep(pause) => {}
+        }
+        let cancel = Lost::renewed(self.bench.backends.generations.renew(&self.writer.lease).await)?;
+        Ok(cancel.map(|at| End::Cancelled { at }))
     }
 
     async fn answer(&mut self) -> Result<End, Lost> {
@@ -201,10 +215,11 @@ impl Run {
         let turns = loop {
             match prompt::turns(&self.bench.backends, &self.message).await {
                 Ok(turns) => break turns,
-                Err(Error::NotFound | Error::Gone) => return Err(Lost::Gone),
                 Err(error) => {
                     tracing::debug!(generation = %self.writer.lease.generation(), %error, "history could not be read yet");
-                    self.renewed_sleep(Duration::from_millis(200)).await?;
+                    if let Some(end) = self.wait_for_store(&error, HISTORY_PAUSE).await? {
+                        return Ok(end);
+                    }
                 }
             }
         };
@@ -240,8 +255,10 @@ impl Run {
         let mut renewing = None;
         loop {
             let flush_at = self.flush();
-            if end.is_some() && self.batch.is_empty() && !self.writer.is_busy() {
-                break;
+            if self.batch.is_empty() && !self.writer.is_busy() {
+                if let Some(end) = end {
+                    return Ok(end);
+                }
             }
             let room = self.batch.bytes() < self.bench.config.buffer_bytes_max;
             let asked = tokio::select! {
@@ -254,7 +271,7 @@ impl Run {
                 progress = self.writer.progress() => progress?,
                 renewed = async { renewing.as_mut().expect("guarded").await }, if renewing.is_some() => {
                     renewing = None;
-                    settle_renewal(renewed)?
+                    Lost::renewed(renewed)?
                 }
                 step = steps.next(), if end.is_none() && room => {
                     end = self.step(step);
@@ -277,7 +294,6 @@ impl Run {
                 return Ok(End::Cancelled { at });
             }
         }
-        Ok(end.unwrap_or(End::Released))
     }
 
     /// Sends what waits, if nothing is in flight; answers when to try again if it is too early.
@@ -374,7 +390,10 @@ impl Run {
                 self.cancelled(at);
                 (Status::Cancelled, None, None)
             }
-            End::Interrupted => (Status::Interrupted, None, None),
+            End::Interrupted => {
+                let message = "what was written of this answer was removed".to_owned();
+                (Status::Interrupted, None, Some(Failure { code: "unavailable".to_owned(), message }))
+            }
         };
         if status != Status::Interrupted {
             self.drain_batch().await?;
@@ -475,24 +494,4 @@ impl Run {
             }
         });
     }
-}
-
-fn settle_renewal(renewed: Result<crate::backend::Renewed, Error>) -> Result<Option<Time>, Lost> {
-    match renewed {
-        Ok(renewed) => Ok(renewed.cancel),
-        // Unless it is lost, the store is away: what is said meanwhile waits here, within its limit.
-        Err(error) => Lost::of(&error).map_or(Ok(None), Err),
-    }
-}
-
-/// A generation whose owners die one after the other may be what kills them. Time alone says nothing: the store may have been
-/// away for longer, or every node.
-fn exhausted(config: &AiConfig, claim: &Claim) -> Option<Failure> {
-    let tried = claim.attempts_without_progress > TRIED_BY;
-    let stalled = tried && u128::from(claim.stalled_ms) > config.progress_timeout.as_millis();
-    if claim.attempts_without_progress <= config.attempts_max && !stalled {
-        return None;
-    }
-    let message = format!("given up after {} attempts without progress", claim.attempts_without_progress);
-    Some(Failure { code: "attempts_exhausted".to_owned(), message })
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
-use crate::backend::{Backends, Error, Hint, Lease, Subject};
+use crate::backend::{Backends, Error, Hint, Lease, Renewed, Subject};
 use crate::log::{Entry, Outcome};
 use crate::model::{Message, Position, Time};
 
@@ -21,6 +21,9 @@ pub(super) enum Lost {
     Fenced,
     /// The log was removed.
     Gone,
+    /// It is damaged, or a newer version wrote it. It must not be written on by whoever can't read it: the lease is left to run out, for
+    /// an owner who can.
+    Unreadable,
 }
 
 impl Lost {
@@ -29,15 +32,26 @@ impl Lost {
         match self {
             Self::Fenced => "fenced",
             Self::Gone => "gone",
+            Self::Unreadable => "unreadable",
         }
     }
 
-    /// What this answer of the store means for an owner; nothing when the same call may yet succeed, or damage is the reason.
+    /// What this answer of the store means for an owner; nothing when the same call may yet succeed.
     pub(super) fn of(error: &Error) -> Option<Self> {
         match error {
             Error::Fenced => Some(Self::Fenced),
             Error::Gone | Error::NotFound => Some(Self::Gone),
-            Error::OutOfOrder { .. } | Error::Full(_) | Error::Unavailable(_) | Error::Corrupt(_) => None,
+            Error::Corrupt(_) => Some(Self::Unreadable),
+            Error::OutOfOrder { .. } | Error::Full(_) | Error::Unavailable(_) => None,
+        }
+    }
+
+    /// Whether a cancel was asked. Unless the lease is lost, an error means that the store is away: what is said meanwhile waits here,
+    /// within its limit.
+    pub(super) fn renewed(renewed: Result<Renewed, Error>) -> Result<Option<Time>, Self> {
+        match renewed {
+            Ok(renewed) => Ok(renewed.cancel),
+            Err(error) => Self::of(&error).map_or(Ok(None), Err),
         }
     }
 }
@@ -135,7 +149,7 @@ impl Writer {
         }
     }
 
-    /// Makes the next try wait, if one may help. A damaged log is given up like a lost one: it must not be written on.
+    /// Makes the next try wait, if one may help.
     fn back_off(&mut self, error: &Error) -> Result<(), Lost> {
         if let Error::Unavailable(_) | Error::Full(_) = error {
             tracing::debug!(generation = %self.lease.generation(), %error, "a write is repeated");

@@ -143,5 +143,16 @@ async fn what_a_later_version_writes_is_skipped_or_stops_the_reader_and_is_never
         Err(Error::Corrupt(reason)) => assert!(reason.contains("not of a version that this node knows"), "{reason}"),
         other => panic!("{other:?}"),
     }
+    // A node that can't read it holds on to nothing: the lease runs out for one who can, and when nobody comes the answer ends.
+    let mut today = config("today");
+    (today.ai.attempts_max, today.ai.progress_timeout) = (2, Duration::MAX);
+    let node = Node::with(today, &world.backends).await;
+    let ended = async || {
+        let message = world.backends.store.message(&running.message()).await.expect("the answer");
+        (message.status == Status::Failed).then_some(message.error)
+    };
+    let error = eventually("it is given up", ended).await.expect("a reason");
+    assert_eq!(error.code, "attempts_exhausted");
+    node.leave(Duration::ZERO).await;
     world.end().await;
 }
