@@ -122,6 +122,7 @@ pub(super) fn decode(data: &str, said: &mut Said) -> Result<(), Heard> {
 
 /// What came from the cache was read too.
 fn count(usage: &Tokens, said: &mut Said) {
-    let cached = usage.cache_read_input_tokens.unwrap_or(0) + usage.cache_creation_input_tokens.unwrap_or(0);
-    said.usage_so_far(usage.input_tokens.map(|tokens| tokens + cached), usage.output_tokens);
+    let cached = [usage.cache_read_input_tokens, usage.cache_creation_input_tokens];
+    let read = |input: u64| cached.iter().flatten().fold(input, |sum, tokens| sum.saturating_add(*tokens));
+    said.usage_so_far(usage.input_tokens.map(read), usage.output_tokens);
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::reply::{Fault, Then, code};
 use crate::telemetry::Circuit as Phase;
 
 /// Shared by all answers that one upstream gives.
@@ -86,8 +87,18 @@ impl Permit {
         self.circuit.change(|state| *state = State::Closed(0));
     }
 
+    /// Judged by what went wrong: a question that is refused, or held back in the middle, says nothing against the upstream, and a time for
+    /// the whole answer that ran out nothing at all.
+    pub(super) fn judged(self, fault: &Fault) {
+        match fault.then {
+            Then::Retry { .. } | Then::Next => self.failed(),
+            Then::Lower | Then::Stop if fault.code == code::TOTAL_TIMEOUT => {}
+            Then::Lower | Then::Stop => self.succeeded(),
+        }
+    }
+
     /// It didn't.
-    pub(super) fn failed(mut self) {
+    fn failed(mut self) {
         let trial = std::mem::take(&mut self.trial);
         let Circuit { failures_max, open_for, .. } = *self.circuit;
         self.circuit.change(|state| {
@@ -135,6 +146,22 @@ mod tests {
         }
         assert!(circuit.permit().is_ok());
         assert_eq!(opened().permit().unwrap_err(), OPEN);
+    }
+
+    /// Whoever asks what is held back every time closes nobody else's way.
+    #[tokio::test(start_paused = true)]
+    async fn a_question_that_is_refused_says_nothing_against_the_upstream() {
+        let circuit = Arc::new(Circuit::new(3, OPEN));
+        for (code, then) in
+            [(code::CONTENT_FILTER, Then::Stop), (code::UPSTREAM_ERROR, Then::Lower), (code::TOTAL_TIMEOUT, Then::Stop)].repeat(5)
+        {
+            circuit.permit().unwrap().judged(&Fault::new(code, then, "no"));
+        }
+        assert!(circuit.permit().is_ok());
+        for _ in 0..3 {
+            circuit.permit().unwrap().judged(&Fault::passing("broken"));
+        }
+        assert_eq!(circuit.permit().unwrap_err(), OPEN);
     }
 
     #[tokio::test(start_paused = true)]

@@ -26,6 +26,12 @@ pub(super) enum Dialect {
 /// What a reader made of the bytes so far, in order; a fault is the last.
 pub(super) type Out = VecDeque<Result<Piece, Fault>>;
 
+/// No model reads or writes so many tokens; a figure above it is a mistake of the upstream, and would use up any budget.
+const TOKENS_MAX: u64 = 1_000_000_000;
+
+/// Words for the end of an answer that is not whole: what engines say of requests that they threw out.
+const GIVEN_UP: [&str; 5] = ["abort", "aborted", "error", "cancelled", "canceled"];
+
 /// Reads one body.
 #[derive(Debug)]
 pub(super) struct Reader {
@@ -159,11 +165,17 @@ impl Reader {
     }
 
     fn decode(&mut self, data: &str) -> Result<(), Fault> {
-        let heard = match self.dialect {
-            Dialect::OpenAi => openai::decode(data, &mut self.said),
-            Dialect::Anthropic => anthropic::decode(data, &mut self.said),
-            Dialect::Ollama => ollama::decode(data, &mut self.said),
+        let decode = match self.dialect {
+            Dialect::OpenAi => openai::decode,
+            Dialect::Anthropic => anthropic::decode,
+            Dialect::Ollama => ollama::decode,
         };
+        let mut heard = decode(data, &mut self.said);
+        if matches!(heard, Err(Heard::Garbled))
+            && let Some(mended) = without_lone_surrogates(data)
+        {
+            heard = decode(&mended, &mut self.said);
+        }
         if matches!(heard, Err(Heard::Garbled)) && self.is_whole() {
             // The answer is there: what is garbled now is at most a figure about it.
             return Ok(());
@@ -194,6 +206,9 @@ impl Reader {
             None if said.closed && something => "stop".to_owned(),
             None => return self.fail(Fault::eof(), out),
         };
+        if GIVEN_UP.iter().any(|given_up| word.eq_ignore_ascii_case(given_up)) {
+            return self.fail(Fault::passing("the model's server gave the answer up"), out);
+        }
         if word == "content_filter" && !said.text {
             let message = "the model's server held the answer back (content filter)";
             return self.fail(Fault::new(code::CONTENT_FILTER, Then::Stop, message), out);
@@ -262,8 +277,8 @@ impl Said {
 
     fn usage(&self) -> Usage {
         Usage {
-            input_tokens: self.input.unwrap_or(self.estimated_input),
-            output_tokens: self.output.unwrap_or_else(|| self.weight.tokens()),
+            input_tokens: self.input.unwrap_or(self.estimated_input).min(TOKENS_MAX),
+            output_tokens: self.output.unwrap_or_else(|| self.weight.tokens()).min(TOKENS_MAX),
             estimated: self.input.is_none() || self.output.is_none(),
         }
     }
@@ -288,10 +303,31 @@ pub(super) fn text_of(value: Option<Value>) -> String {
     }
 }
 
-/// Whatever an upstream sends, and however it is cut: there is one end, and nothing comes after it.
-///
-/// # Panics
-/// When that does not hold.
+/// JSON that was cut inside a character beyond the basic plane, as servers in JavaScript do: half of a surrogate pair is no character,
+/// and becomes U+FFFD. `None` when there is nothing of the kind.
+fn without_lone_surrogates(data: &str) -> Option<String> {
+    let unit = |at: usize| u16::from_str_radix(data.get(at..at + 6)?.strip_prefix("\\u")?, 16).ok();
+    let (mut mended, mut rest, mut at) = (String::new(), 0, 0);
+    while let Some(found) = data.get(at..)?.find('\\') {
+        at += found;
+        let halves = (unit(at), unit(at + 6));
+        at += match halves {
+            (Some(0xD800..=0xDBFF), Some(0xDC00..=0xDFFF)) => 12,
+            (Some(0xD800..=0xDFFF), _) => {
+                mended.push_str(&data[rest..at]);
+                mended.push_str("\\ufffd");
+                rest = at + 6;
+                6
+            }
+            // A backslash and what it escapes.
+            _ => 1 + data[at + 1..].chars().next().map_or(0, char::len_utf8),
+        };
+    }
+    mended.push_str(&data[rest..]);
+    (rest > 0).then_some(mended)
+}
+
+/// For [`crate::fuzz`].
 #[cfg(any(test, fuzzing))]
 pub(crate) fn ends_once(bytes: &[u8]) {
     for dialect in [Dialect::OpenAi, Dialect::Anthropic, Dialect::Ollama] {
@@ -305,5 +341,58 @@ pub(crate) fn ends_once(bytes: &[u8]) {
             assert!(out.back().is_some_and(is_end), "{out:?}");
             assert_eq!(out.iter().filter(|piece| is_end(piece)).count(), 1, "{out:?}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(dialect: Dialect, body: &str) -> Out {
+        let (mut reader, mut out) = (Reader::new(dialect, 10, Vec::new()), Out::new());
+        reader.feed(body.as_bytes(), &mut out);
+        reader.end(&mut out);
+        out
+    }
+
+    #[test]
+    fn an_answer_that_the_engine_threw_out_is_not_whole() {
+        for word in ["abort", "error", "Cancelled"] {
+            let body = format!(
+                "data: {{\"choices\":[{{\"delta\":{{\"content\":\"half\"}},\"finish_reason\":\"{word}\"}}]}}\n\ndata: [DONE]\n\n"
+            );
+            let fault = read(Dialect::OpenAi, &body).pop_back().expect("an end").expect_err(word);
+            assert_eq!(fault.code, code::UPSTREAM_ERROR, "{word}");
+        }
+    }
+
+    #[test]
+    fn figures_beyond_reason_are_no_figures() {
+        let huge = u64::MAX;
+        let body = format!(
+            "{{\"type\":\"message\",\"content\":[{{\"type\":\"text\",\"text\":\"a\"}}],\"stop_reason\":\"end_turn\",\
+             \"usage\":{{\"input_tokens\":{huge},\"cache_read_input_tokens\":{huge},\"output_tokens\":{huge}}}}}"
+        );
+        let out = read(Dialect::Anthropic, &body);
+        let usage = Usage { input_tokens: TOKENS_MAX, output_tokens: TOKENS_MAX, estimated: false };
+        assert!(out.contains(&Ok(Piece::Usage(usage))), "{out:?}");
+    }
+
+    #[test]
+    fn a_character_that_was_cut_in_two_spoils_no_answer() {
+        let body = concat!(
+            r#"data: {"choices":[{"delta":{"content":"a \\ud83d \ud83d\ude00 \ud83d"}}]}"#,
+            "\n\n",
+            r#"data: {"choices":[{"delta":{"content":"\ude00 ễ"},"finish_reason":"stop"}]}"#,
+            "\n\ndata: [DONE]\n\n"
+        );
+        let said: String = read(Dialect::OpenAi, body)
+            .iter()
+            .filter_map(|piece| match piece {
+                Ok(Piece::Text(text)) => Some(text.as_str()),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(said, "a \\ud83d \u{1F600} \u{FFFD}\u{FFFD} ễ");
     }
 }

@@ -22,13 +22,11 @@ pub(super) fn of_status(status: u16, retry_after: Option<Duration>, body: &str, 
         return fault;
     }
     match status {
+        _ if said.is_about_the_account() => Fault::new(code::UPSTREAM_ERROR, Then::Next, message),
         400 | 422 => Fault::new(code::UPSTREAM_ERROR, Then::Lower, message),
         413 => Fault::new(code::TOO_LONG, Then::Stop, message),
         300..=399 => Fault::new(code::UPSTREAM_ERROR, Then::Next, format!("{message} (redirects are not followed)")),
         401..=404 | 407 | 410 => Fault::new(code::UPSTREAM_ERROR, Then::Next, message),
-        429 if said.is(&["insufficient_quota", "billing_hard_limit_reached"]) => {
-            Fault::new(code::UPSTREAM_ERROR, Then::Next, message)
-        }
         408 | 409 | 425 | 429 | 500..=599 => Fault::new(code::UPSTREAM_ERROR, retry, message),
         _ => Fault::new(code::UPSTREAM_ERROR, Then::Stop, message),
     }
@@ -46,12 +44,10 @@ pub(super) fn in_stream(error: &Value, secrets: &[&str]) -> Fault {
         return fault;
     }
     let then = match said.status {
+        _ if said.is_about_the_account() => Then::Next,
         Some(400 | 422) => Then::Lower,
         Some(401..=404) => Then::Next,
         _ if said.is(&["invalid_request_error", "invalid_request", "badrequesterror"]) => Then::Lower,
-        _ if said.is(&["authentication_error", "permission_error", "not_found_error", "insufficient_quota", "billing_error"]) => {
-            Then::Next
-        }
         _ => Then::Retry { after: None },
     };
     Fault::new(code::UPSTREAM_ERROR, then, message)
@@ -101,6 +97,20 @@ impl Said {
 
     fn is(&self, words: &[&str]) -> bool {
         self.words.iter().any(|word| words.contains(&word.as_str()))
+    }
+
+    /// The key, its rights or its credit, whatever status that comes with: this upstream refuses every question, another one may not.
+    fn is_about_the_account(&self) -> bool {
+        let text = self.message.as_deref().unwrap_or_default().to_ascii_lowercase();
+        self.is(&[
+            "authentication_error",
+            "permission_error",
+            "not_found_error",
+            "insufficient_quota",
+            "billing_error",
+            "billing_hard_limit_reached",
+            "invalid_api_key",
+        ]) || ["credit balance", "api key not valid", "api key expired"].iter().any(|part| text.contains(part))
     }
 
     /// Faults of the question that every make tells in words of its own.
@@ -153,9 +163,12 @@ fn blot(word: &str) -> String {
     if let Some(at) = word.find("://") {
         let (scheme, rest) = word.split_at(at + 3);
         let authority = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-        if let Some(user) = rest[..authority].rfind('@') {
-            return format!("{scheme}***{}", &rest[user..]);
-        }
+        let end = rest.find('?').unwrap_or(rest.len());
+        let query = if end < rest.len() { "?***" } else { "" };
+        return match rest[..authority].rfind('@') {
+            Some(user) => format!("{scheme}***{}{query}", &rest[user..end]),
+            None => format!("{scheme}{}{query}", &rest[..end]),
+        };
     }
     let keys = ["sk-", "sk_", "key-", "AIza", "gsk_", "hf_", "xai-"];
     match keys.iter().filter_map(|key| word.find(key)).min() {
@@ -213,6 +226,11 @@ mod tests {
         let after = Some(Duration::from_secs(3));
         assert_eq!(of_status(429, after, "slow down", &[]).then, Then::Retry { after });
         assert_eq!(fault(429, r#"{"error":{"code":"insufficient_quota"}}"#).then, Then::Next);
+        let poor = r#"{"type":"error","error":{"type":"invalid_request_error","message":"Your credit balance is too low"}}"#;
+        assert_eq!(fault(400, poor).then, Then::Next);
+        let wrong =
+            r#"{"error":{"code":400,"message":"API key not valid. Please pass a valid API key.","status":"INVALID_ARGUMENT"}}"#;
+        assert_eq!(fault(400, wrong).then, Then::Next);
         assert_eq!(fault(529, "overloaded").then, Then::Retry { after: None });
     }
 
@@ -234,7 +252,7 @@ mod tests {
         let body = "Incorrect API key provided: sk-proj-abcdef**wxyz, Bearer abc123 at https://user:pass@host/x?a=b my-own-key";
         let message = of_status(401, None, body, &["my-own-key"]).message;
         let expected =
-            "the model's server answered 401: Incorrect API key provided: *** Bearer *** at https://***@host/x?a=b ***";
+            "the model's server answered 401: Incorrect API key provided: *** Bearer *** at https://***@host/x?*** ***";
         assert_eq!(message, expected);
         let long = fault(500, &"đ ".repeat(1_000)).message;
         assert_eq!(long.chars().count(), "the model's server answered 500: ".chars().count() + 301);

@@ -18,7 +18,7 @@ pub(super) mod code {
     pub(in crate::ai::provider) const TOO_LONG: &str = "too_long";
 }
 
-/// A part of an answer. Texts are never empty; `Finish` comes once, and nothing but `Usage` after it.
+/// A part of an answer. Texts are never empty; `Finish` comes once and last, a `Usage` right before it.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Piece {
     Reasoning(String),
@@ -28,7 +28,7 @@ pub(super) enum Piece {
     Finish(String),
 }
 
-/// One upstream's answer to one request. Ends after a `Finish` (and perhaps a `Usage`) or with a fault.
+/// One upstream's answer to one request. Ends with a `Finish` or a fault.
 pub(super) type Pieces = BoxStream<'static, Result<Piece, Fault>>;
 
 /// Why an upstream gave no whole answer.

@@ -126,7 +126,7 @@ impl Journey {
                             generation = %self.way.request.generation, model = self.way.route.model, code = fault.code,
                             "upstream failed in the middle of an answer"
                         );
-                        running.permit.failed();
+                        running.permit.judged(&fault);
                         running.span.failed(fault.code);
                         return Some(Err(fault.into()));
                     }
@@ -193,10 +193,9 @@ impl Way {
                 generation = %self.request.generation, model = self.route.model, upstream = upstream.label(), code = fault.code,
                 ?rung, tried, then = ?fault.then, "upstream gave no answer"
             );
+            permit.judged(&fault);
             let after = match fault.then {
                 Then::Lower => {
-                    // The server works: it is the question that it refuses.
-                    permit.succeeded();
                     let Some(lower) = lower else { return Err(Stopped::Fault(Fault { then: Then::Stop, ..fault })) };
                     if rung == Rung::Prefill {
                         upstream.refuses_prefill();
@@ -204,21 +203,12 @@ impl Way {
                     (rung, keep) = lower;
                     continue;
                 }
-                Then::Stop => {
-                    if fault.code != code::TOTAL_TIMEOUT {
-                        permit.succeeded();
-                    }
-                    return Err(Stopped::Fault(fault));
-                }
+                Then::Stop => return Err(Stopped::Fault(fault)),
                 Then::Next => {
-                    permit.failed();
                     self.route.metrics.circuit(upstream.label(), upstream.circuit.phase());
                     return Err(Stopped::Fault(fault));
                 }
-                Then::Retry { after } => {
-                    permit.failed();
-                    after
-                }
+                Then::Retry { after } => after,
             };
             self.route.metrics.circuit(upstream.label(), upstream.circuit.phase());
             tried += 1;
@@ -293,7 +283,7 @@ impl Running {
         let Piece::Usage(usage) = last else { return last };
         self.span.set("gen_ai.usage.input_tokens", i64::try_from(usage.input_tokens).unwrap_or(i64::MAX));
         self.span.set("gen_ai.usage.output_tokens", i64::try_from(usage.output_tokens).unwrap_or(i64::MAX));
-        let output_tokens = usage.output_tokens + self.kept_tokens;
+        let output_tokens = usage.output_tokens.saturating_add(self.kept_tokens);
         Piece::Usage(Usage { output_tokens, estimated: usage.estimated || self.kept_tokens > 0, ..usage })
     }
 }
