@@ -241,7 +241,7 @@ pub trait Generations: Send + Sync + std::fmt::Debug {
 
     /// Writes the one terminal entry behind `previous` and, with it, the final message (whose `content`, `reasoning`
     /// and outcome fields replace what was stored). The lease is used up. Repeatable like `append`. Where the log was removed
-    /// but the message is still there, only the message is written.
+    /// but the lease can still be checked, only the message is written.
     async fn finish(&self, lease: &Lease, previous: Position, outcome: &Outcome, message: &Message) -> Result<()>;
 
     /// Asks for the end. Durable before it returns: whoever owns the generation, now or later, is told by every renewal and append.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chatnode::backend::{Backends, Error, Phase};
+use chatnode::backend::{Backends, Cancel, Error, Phase};
 use chatnode::model::{Position, Status, UserId};
 use tokio::time::Instant;
 
@@ -151,16 +151,69 @@ async fn a_removed_log_stays_removed() {
             assert_gone(
                 backends.generations.append(writer.lease(), writer.tail, &[crate::conformance::stage::text(4, "!")]).await,
             );
-            assert_gone(backends.generations.finish(writer.lease(), writer.tail, &outcome, &message).await);
             assert_gone(backends.generations.renew(writer.lease()).await);
+            // What its owner holds of it is the only copy, and is kept; a repeat changes nothing.
+            let finished = backends.generations.finish(writer.lease(), writer.tail, &outcome, &message).await;
+            if everything { assert_gone(finished) } else { finished.expect("the message is written") }
         }
         assert_gone(backends.generations.read(&generation, Position::START, 1_000).await);
         assert_eq!(redis.redis(&["KEYS", &format!("{}:g:*{short}", world.prefix)]), "", "it came back");
         // Whoever looks at the message does not wait for ever.
         let message = backends.store.message(&asked.assistant_message.id).await.expect("message");
-        assert_eq!(message.status, Status::Interrupted);
-        assert!(message.error.is_some());
+        if everything {
+            assert_eq!(message.status, Status::Interrupted);
+            assert!(message.error.is_some());
+        } else {
+            assert_eq!((message.status, message.content.as_str()), (Status::Completed, "half"));
+        }
         assert!(try_claim(backends).await.is_none());
+    }
+    world.end().await;
+}
+
+/// A log is away, but its owner is not: readers and cancels leave the end to the owner, who has the text.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_looks_at_a_removed_log_leaves_its_end_to_the_owner() {
+    let Some((redis, world)) = own_redis(&[]).await else { return };
+    let (backends, user) = (&world.backends, UserId::generate());
+    let asked = ask(backends, &user, "soon gone").await;
+    let generation = generation_of(&asked);
+    let mut writer = Writer::begin(backends).await;
+    writer.say("half").await;
+    let log = format!("{}:g:*{}", world.prefix, &generation.as_str()[30..]);
+    assert_eq!(redis.redis(&["DEL", &redis.redis(&["KEYS", &log])]), "1");
+    assert_gone(backends.generations.read(&generation, Position::START, 1_000).await);
+    let state = backends.store.conversation(&user, &asked.conversation.id).await.expect("the conversation");
+    assert_eq!(state.open.len(), 1, "somebody writes it");
+    assert!(try_claim(backends).await.is_none());
+    assert_eq!(backends.generations.cancel(&generation).await, Ok(Cancel::Requested));
+    writer.finish(Status::Interrupted).await.expect("finish");
+    let message = backends.store.message(&asked.assistant_message.id).await.expect("message");
+    assert_eq!((message.status, message.content.as_str()), (Status::Interrupted, "half"));
+    world.end().await;
+}
+
+/// What is damaged is dropped, and holds nobody up: neither who claims, nor who looks at the conversation around it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_whose_message_is_lost_or_damaged_is_let_go() {
+    let Some((redis, world)) = own_redis(&[]).await else { return };
+    let (backends, user) = (&world.backends, UserId::generate());
+    for damaged in [false, true] {
+        let asked = ask(backends, &user, "not there any more").await;
+        let messages = redis.redis(&["KEYS", &format!("{}:m:*{}*", world.prefix, &asked.conversation.id.as_str()[4..])]);
+        let message = &asked.assistant_message.id.as_str()[30..];
+        match damaged {
+            true => assert_eq!(redis.redis(&["HSET", &messages, message, "nonsense"]), "0"),
+            false => assert_eq!(redis.redis(&["HDEL", &messages, message]), "1"),
+        }
+        assert!(try_claim(backends).await.is_none());
+        let state = backends.store.conversation(&user, &asked.conversation.id).await.expect("the conversation");
+        assert!(state.open.is_empty(), "{state:?}");
+        let other = ask(backends, &user, "still here").await;
+        let mut writer = Writer::begin(backends).await;
+        assert_eq!(writer.claim.lease.generation(), &generation_of(&other));
+        writer.say("yes").await;
+        writer.finish(Status::Completed).await.expect("finish");
     }
     world.end().await;
 }

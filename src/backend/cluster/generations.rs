@@ -88,6 +88,7 @@ impl Generations for Redis {
             head.to_string().into(),
             body.into(),
             self.retention.ended.as_millis().to_string().into(),
+            self.lease_ms().into(),
         ];
         let mut answer = self.on_generation(&self.link.steps.cancel, generation, args).await?;
         match answer.word().as_str() {

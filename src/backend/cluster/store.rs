@@ -212,7 +212,8 @@ impl Redis {
     /// The conversation and its open generations. One whose log is gone is ended by this, since nobody else can.
     pub(super) async fn open_generations(&self, id: &ConversationId) -> Result<Answer> {
         let keys = &self.link.keys;
-        let args: Vec<Value> = vec![keys.log_stem(id).into(), keys.state_stem(id).into(), record::lost().into()];
+        let args: Vec<Value> =
+            vec![keys.log_stem(id).into(), keys.state_stem(id).into(), record::lost().into(), self.lease_ms().into()];
         let mut answer = self.on_conversation(&self.link.steps.open, id, args).await?;
         let _ok = answer.word();
         Ok(answer)

@@ -1,11 +1,16 @@
 -- Asks for the end, or ends what nobody ever began.
--- ARGV generation, head and body of the terminal entry, ttl ms.
+-- ARGV generation, head and body of the terminal entry, ttl ms, lease ms.
 local generation = ARGV[1]
 local id = redis.call('HGET', GENERATIONS, generation)
 if not id then return {'GONE'} end
-local status = parse(redis.call('HGET', MESSAGES, id)).status
-if redis.call('HEXISTS', OPEN, generation) == 0 then return {'ENDED', status} end
+local message = message_of(id)
+if not message then return {'GONE'} end
+if redis.call('HEXISTS', OPEN, generation) == 0 then return {'ENDED', message.status} end
 local state = redis.call('HMGET', STATE, 's', 'e', 'a', 'o')
+if redis.call('EXISTS', LOG) == 0 and is_owned(STATE, ARGV[5]) then
+  redis.call('HSETNX', STATE, 'k', whole(now_ms()))
+  return {'ASKED'}
+end
 if not state[1] or redis.call('EXISTS', LOG) == 0 then
   -- Open, but its log was removed: nobody can end it any more, so this does.
   redis.call('UNLINK', LOG, STATE)

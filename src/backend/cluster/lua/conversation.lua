@@ -18,10 +18,17 @@ local function describe()
   return {redis.call('HMGET', CONVERSATION, 'u', 't', 'p', 'v', 'a', 'b'), redis.call('HLEN', OPEN)}
 end
 
--- A record as {index, branch, parent, status, rest}; the rest begins with the line break behind the head.
+-- A record as {index, branch, parent, status, rest}; the rest begins with the line break behind the head. Nothing when it is damaged.
 local function parse(record)
   local index, branch, parent, status, rest = string.match(record, '^(%d+) (%d+) (%S+) (%a)()')
+  if not rest then return nil end
   return {index = tonumber(index), branch = branch, parent = parent, status = status, rest = string.sub(record, rest)}
+end
+
+-- Nothing when it is not there, or damaged.
+local function message_of(id)
+  local record = redis.call('HGET', MESSAGES, id)
+  return record and parse(record)
 end
 
 local function store(id, message)
@@ -58,12 +65,17 @@ local function touch(at)
   if at and tonumber(at) > tonumber(updated) then redis.call('HSET', CONVERSATION, 'b', at) end
 end
 
+-- Its owner gave a sign of life within the lease (ms), so whatever is wrong with its log is the owner's to end.
+local function is_owned(state, lease)
+  local held = redis.call('HMGET', state, 's', 'n', 'l')
+  return held[1] == 'r' and held[2] and now_ms() < tonumber(held[3]) + tonumber(lease)
+end
+
 -- The generation has ended with this status: changes its message (its last line too, where one is given) and closes it.
 local function close(generation, status, written)
   local id = redis.call('HGET', GENERATIONS, generation)
-  local record = id and redis.call('HGET', MESSAGES, id)
-  if record then
-    local message = parse(record)
+  local message = id and message_of(id)
+  if message then
     message.status = status
     if written then message.rest = string.match(message.rest, '^\n[^\n]*\n') .. written end
     store(id, message)

@@ -5,6 +5,7 @@
 -- q microsecond of the submission, o model.
 local generation, nonce, lease, ttl = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local state = redis.call('HMGET', STATE, 's', 'e', 'n', 'l', 'd', 't', 'k', 'a', 'z', 'g', 'x')
+if redis.call('EXISTS', LOG) == 0 and is_owned(STATE, lease) then return {'BUSY', ARGV[3]} end
 if not state[1] or redis.call('EXISTS', LOG) == 0 then
   if redis.call('HEXISTS', OPEN, generation) == 0 then return {'GONE'} end
   -- Its log was removed while it was open. Nobody can write it any more, so it ends here instead of waiting for ever.
@@ -13,6 +14,14 @@ if not state[1] or redis.call('EXISTS', LOG) == 0 then
   return {'LOST'}
 end
 if state[1] == 'f' then return {'FINAL'} end
+local id = redis.call('HGET', GENERATIONS, generation)
+local message = id and message_of(id)
+if not message then
+  -- Nothing to answer: whoever owned it would only find that out after each claim.
+  redis.call('UNLINK', LOG, STATE)
+  redis.call('HDEL', OPEN, generation)
+  return {'LOST'}
+end
 local now = now_ms()
 if state[3] then
   local free = tonumber(state[4]) + lease
@@ -31,9 +40,6 @@ redis.call('HSET', STATE, 's', 'r', 'e', whole(epoch), 'n', nonce, 'l', whole(no
 redis.call('HDEL', STATE, 'x')
 redis.call('PEXPIRE', STATE, ttl)
 redis.call('PEXPIRE', LOG, ttl)
-local id = redis.call('HGET', GENERATIONS, generation)
-local record = redis.call('HGET', MESSAGES, id)
-local message = parse(record)
 message.status = 'r'
 store(id, message)
 return {'OK', whole(epoch), state[6], attempts, barren, whole(math.max(0, now - tonumber(state[5]))), state[7] or '',
