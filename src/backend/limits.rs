@@ -50,6 +50,12 @@ pub trait Limits: Send + Sync + std::fmt::Debug {
 
 pub const NAME_BYTES_MAX: usize = 200;
 
+/// The largest amount that is reserved or counted: every store adds many of them without losing a digit.
+pub(in crate::backend) const COUNT_MAX: u64 = 1 << 52;
+
+/// How long an answer may be in a room before it is stored, in milliseconds.
+pub(in crate::backend) const UNSTORED_MS: u64 = 5_000;
+
 /// An answer that nobody ended is not counted any longer than this.
 pub const ANSWER_EXPIRY: Duration = Duration::from_secs(24 * 60 * 60);
 

@@ -86,6 +86,19 @@ pub(crate) async fn what_is_reserved_becomes_what_was_used(backends: Backends) {
     assert_eq!(spent(&backends, TODAY).await, (used, 0));
 }
 
+/// Figures of an upstream that is out of its mind.
+pub(crate) async fn no_figure_keeps_an_answer_from_ending(backends: Backends) {
+    let user = UserId::generate();
+    for _ in 0..3 {
+        asked(&backends, &user).await;
+    }
+    for _ in 0..3 {
+        ends(&backends, Status::Completed, usage(u64::MAX >> 1, 1)).await;
+    }
+    let (used, reserved) = spent(&backends, TODAY).await;
+    assert!(used >= 1_000_000 && reserved == 0, "{used}, {reserved}");
+}
+
 pub(crate) async fn an_end_counts_once(backends: Backends) {
     let generation = GenerationId::generate(&ConversationId::generate());
     let end = async |used| backends.limits.end(&generation, used).await.expect("end");

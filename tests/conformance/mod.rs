@@ -96,7 +96,7 @@ macro_rules! every_case {
                 people_of_all_holders_count people_of_the_dead_do_not_count people_at_once
             }
             budgets {
-                what_is_reserved_becomes_what_was_used an_end_counts_once one_budget_for_all_at_once
+                what_is_reserved_becomes_what_was_used no_figure_keeps_an_answer_from_ending an_end_counts_once one_budget_for_all_at_once
                 each_period_has_its_own rooms_and_budget_or_neither reservations_that_are_over_lapse
             }
         }

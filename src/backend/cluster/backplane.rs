@@ -183,10 +183,7 @@ fn decode(payload: &[u8]) -> Option<Hint> {
     wire::decode(payload)
 }
 
-/// Whatever another node says, in our words or almost: it is a hint, or none; a hint can be said again and means the same.
-///
-/// # Panics
-/// When that does not hold.
+/// For [`crate::fuzz`].
 #[cfg(any(test, fuzzing))]
 pub(crate) fn is_hint_or_none(payload: &[u8]) {
     if let Some(hint) = decode(payload) {

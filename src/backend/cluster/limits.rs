@@ -15,15 +15,12 @@ use super::Redis;
 use super::keys::{self, Key};
 use super::steps::Answer;
 use crate::backend::limits::{
-    ANSWER_EXPIRY, Bucket, Budget, HOLDER_EXPIRY, Limits, Opening, Party, ROOM_EXPIRY, Refused, Room, SPENT_EXPIRY, Spent, Used,
+    ANSWER_EXPIRY, Bucket, Budget, COUNT_MAX, HOLDER_EXPIRY, Limits, Opening, Party, ROOM_EXPIRY, Refused, Room, SPENT_EXPIRY,
+    Spent, UNSTORED_MS, Used,
 };
 use crate::backend::{Error, Result, Store};
 use crate::model::{GenerationId, Time};
 
-/// How long an answer may be in a room before it is stored.
-const UNSTORED_MS: u64 = 5_000;
-/// What Redis adds and subtracts without losing a digit.
-const COUNT_MAX: u64 = 1 << 52;
 /// Answers of a full room that are looked at, the oldest first.
 const LOOKS_MAX: i64 = 32;
 

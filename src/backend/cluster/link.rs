@@ -166,13 +166,17 @@ fn code(error: &FredError) -> Option<&str> {
 
 fn meaning(error: &FredError) -> Error {
     let details = error.details();
-    if details.starts_with("OOM") {
+    // Before version 7 a script's own errors came inside one of the script.
+    if details.starts_with("OOM") || details.contains("-OOM ") {
         return Error::Full("redis reached its memory limit".to_owned());
     }
     if details.contains("No space left") {
         return Error::Full("redis has no room on its disk".to_owned());
     }
     let away = |why: &str| Error::Unavailable(format!("redis {why}"));
+    if details.contains("-READONLY ") {
+        return away("answered READONLY");
+    }
     if let Some(code) = code(error) {
         return match code {
             "ERR" | "WRONGTYPE" | "NOSCRIPT" | "EXECABORT" => Error::Corrupt(format!("redis answered {code}")),
@@ -208,6 +212,12 @@ mod tests {
         assert!(matches!(of(ErrorKind::Unknown, "MISCONF Errors writing: No space left on device"), Error::Full(_)));
         assert!(matches!(of(ErrorKind::Unknown, "MISCONF Redis is configured to"), Error::Unavailable(_)));
         assert!(matches!(of(ErrorKind::Unknown, "LOADING Redis is loading"), Error::Unavailable(_)));
+        let inside =
+            "ERR Error running script (call to f_1): @user_script:9: -OOM command not allowed when used memory > 'maxmemory'.";
+        assert!(matches!(of(ErrorKind::Unknown, inside), Error::Full(_)));
+        let inside =
+            "ERR Error running script (call to f_1): @user_script:9: -READONLY You can't write against a read only replica.";
+        assert!(matches!(of(ErrorKind::Unknown, inside), Error::Unavailable(_)));
         assert!(matches!(of(ErrorKind::Timeout, "Request timed out."), Error::Unavailable(_)));
         assert!(matches!(of(ErrorKind::IO, "Os { code: 111 }"), Error::Unavailable(_)));
         assert!(matches!(of(ErrorKind::Unknown, "WRONGTYPE Operation against"), Error::Corrupt(_)));

@@ -5,7 +5,7 @@
 //! Search reads the texts of the user's own conversations, newest first, and stops at a budget: a page may then hold fewer than were
 //! asked for, or none, and `next` goes on from there. It keeps no second copy of the texts in memory, which an index would.
 
-use fred::interfaces::{HashesInterface, SortedSetsInterface};
+use fred::interfaces::{HashesInterface, ListInterface, SortedSetsInterface};
 
 use super::Redis;
 use super::keys::{self, Key};
@@ -16,10 +16,10 @@ use crate::model::{Conversation, ConversationId, UserId};
 
 /// Conversations that are read at once.
 const BATCH: usize = 32;
-/// Bytes of text that one search reads, about.
+/// Bytes of text that one search reads, about; of one conversation with more only the newest messages are looked at.
 const SEARCH_BYTES_MAX: usize = 32 << 20;
-/// Messages of a conversation that are fetched at once.
-const MESSAGES_AT_ONCE: usize = 200;
+/// Messages of a conversation that are fetched at once: Redis does nothing else meanwhile, and they may be long.
+const MESSAGES_AT_ONCE: usize = 32;
 
 /// Behind which place of the list to go on.
 #[derive(Clone, Debug, PartialEq)]
@@ -144,13 +144,20 @@ impl Redis {
         let id = &conversation.id;
         let key = self.link.keys.key(&Key::Messages(id));
         let redis = self.link.redis()?;
-        let order: Vec<String> = redis.hkeys(&key).await.map_err(|error| self.link.fail(&error))?;
-        for shorts in order.chunks(MESSAGES_AT_ONCE) {
+        let order = self.link.keys.key(&Key::Order(id));
+        let mut newest_first: Vec<String> = redis.lrange(order, 0, -1).await.map_err(|error| self.link.fail(&error))?;
+        newest_first.reverse();
+        let mut room = SEARCH_BYTES_MAX;
+        for shorts in newest_first.chunks(MESSAGES_AT_ONCE) {
+            if room == 0 {
+                break;
+            }
             let records: Vec<Option<String>> =
                 redis.hmget(&key, shorts.to_vec()).await.map_err(|error| self.link.fail(&error))?;
             for (short, text) in shorts.iter().zip(records) {
                 let Some(text) = text else { continue };
                 *budget = budget.saturating_sub(text.len());
+                room = room.saturating_sub(text.len());
                 if holds(&content(id, short, &text)?, words) {
                     return Ok(true);
                 }

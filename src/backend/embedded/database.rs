@@ -180,6 +180,15 @@ impl Writer {
     /// All of the group in one transaction, each in a savepoint of its own: one that fails takes nobody with it.
     fn transact(&self, group: &mut [Box<dyn Request>], trouble: &mut Option<Error>) -> Result<()> {
         self.execute("BEGIN IMMEDIATE")?;
+        let done = self.run_each(group, trouble).and_then(|()| self.execute("COMMIT"));
+        // Whatever went wrong: a transaction that stays open would refuse every one after it.
+        if done.is_err() && !self.connection.is_autocommit() {
+            let _ = self.execute("ROLLBACK");
+        }
+        done
+    }
+
+    fn run_each(&self, group: &mut [Box<dyn Request>], trouble: &mut Option<Error>) -> Result<()> {
         for request in group {
             self.execute("SAVEPOINT request")?;
             let failed = request.run(&self.connection).err();
@@ -194,9 +203,7 @@ impl Writer {
             *trouble = trouble.take().or(reason);
             self.execute("RELEASE request")?;
         }
-        self.execute("COMMIT").inspect_err(|_| {
-            let _ = self.execute("ROLLBACK");
-        })
+        Ok(())
     }
 
     fn execute(&self, sql: &str) -> Result<()> {

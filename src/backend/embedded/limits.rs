@@ -13,15 +13,14 @@ use super::database::Database;
 use super::record::{self, signed, unsigned};
 use super::tree;
 use crate::backend::limits::{
-    ANSWER_EXPIRY, Bucket, Budget, Cost, HOLDER_EXPIRY, Limits, Opening, Party, Refused, Room, SPENT_EXPIRY, Spent, Used,
+    ANSWER_EXPIRY, Bucket, Budget, COUNT_MAX, Cost, HOLDER_EXPIRY, Limits, Opening, Party, Refused, Room, SPENT_EXPIRY, Spent,
+    UNSTORED_MS, Used,
 };
 use crate::backend::{Error, Result};
 use crate::model::{GenerationId, Time};
 
 /// Buckets that are remembered at once. One that is full again is forgotten, so only a flood of new names comes here.
 const BUCKETS_MAX: usize = 100_000;
-/// How long an answer may be in a room before it is stored, in milliseconds.
-const UNSTORED_MS: u64 = 5_000;
 
 #[derive(Debug)]
 pub(super) struct Local {
@@ -224,7 +223,13 @@ fn reserve(db: &Connection, generation: &GenerationId, cost: &Cost, now: u64) ->
     db.prepare_cached(sql)?.execute(params![cost.budget.name, signed(cost.budget.period), signed(until)])?;
     let sql = "INSERT INTO reserved (generation, budget, period, amount, at) VALUES (?1, ?2, ?3, ?4, ?5)";
     let Budget { name, period } = &cost.budget;
-    db.prepare_cached(sql)?.execute(params![generation.as_str(), name, signed(*period), signed(cost.amount), signed(now)])?;
+    db.prepare_cached(sql)?.execute(params![
+        generation.as_str(),
+        name,
+        signed(*period),
+        signed(cost.amount.min(COUNT_MAX)),
+        signed(now)
+    ])?;
     Ok(())
 }
 
@@ -258,7 +263,7 @@ pub(super) fn end(db: &Connection, generation: &str, used: Used) -> Result<()> {
         db.prepare_cached(sql)?.query_row([generation], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).optional()?;
     let Some((budget, period, amount)) = reserved else { return Ok(()) };
     let used = match used {
-        Used::So(used) => signed(used),
+        Used::So(used) => signed(used.min(COUNT_MAX)),
         Used::Reserved => amount,
     };
     let sql = "UPDATE spent SET used = used + ?3 WHERE budget = ?1 AND period = ?2";

@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 use super::database::Database;
 use super::record::signed;
 use super::{Retention, entries, generations, search, tree};
-use crate::backend::Result;
-use crate::log::Outcome;
+use crate::backend::{Error, Result};
+use crate::log::{Outcome, Transcript};
 use crate::model::{Failure, GenerationId, Message, Status, Time};
 
 /// Between two syncs of the log: what a power cut may take.
@@ -112,7 +112,11 @@ fn give_up(db: &Connection, written_before: u64, now: Time) -> Result<()> {
     let due: Vec<GenerationId> =
         statement.query_map(parameters, |row| super::record::parsed(row, 0))?.collect::<rusqlite::Result<_>>()?;
     for generation in due {
-        interrupt(db, &generation)?;
+        match interrupt(db, &generation) {
+            // One that is damaged must not keep all others from being swept.
+            Err(Error::Corrupt(reason)) => tracing::error!(%generation, %reason, "an answer without an owner can't be ended"),
+            ended => ended?,
+        }
     }
     Ok(())
 }
@@ -120,7 +124,13 @@ fn give_up(db: &Connection, written_before: u64, now: Time) -> Result<()> {
 /// Nobody goes on with it: what its owners wrote is the answer, as readers saw it.
 fn interrupt(db: &Connection, generation: &GenerationId) -> Result<()> {
     let state = generations::state(db, generation)?;
-    let said = entries::transcript(db, generation)?;
+    let said = match entries::transcript(db, generation) {
+        Err(Error::Corrupt(reason)) => {
+            tracing::error!(%generation, %reason, "a log can't be read; its answer ends without a text");
+            Transcript::default()
+        }
+        said => said?,
+    };
     let error = Failure { code: "unavailable".into(), message: "no AI node went on with this answer".into() };
     let outcome = Outcome {
         status: Status::Interrupted,
