@@ -21,10 +21,14 @@ use crate::telemetry::{Metrics, otlp};
 
 /// How often a node tells the others that it lives.
 const HEARTBEAT: Duration = Duration::from_secs(1);
+/// The same while a gateway knows nobody who runs models.
+const EAGER: Duration = Duration::from_millis(200);
 /// How long a start waits for the first look at models and nodes, so that the first request finds them.
 const SETTLE: Duration = Duration::from_secs(1);
 /// How long people who were asked to go to another node are waited for: they come there spread over two seconds.
 const MOVE_MAX: Duration = Duration::from_secs(3);
+/// How long the last words of an answer may take from the store to the socket.
+const FAREWELL: Duration = Duration::from_millis(500);
 /// How long tasks may take to notice that the node stops.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
@@ -46,7 +50,7 @@ pub enum Error {
 }
 
 /// What may be meant, and mostly is a slip.
-async fn tell_slips(config: &Config, backends: &Backends) {
+fn tell_slips(config: &Config, backends: &Backends, drain: &Drain) {
     if config.roles != Roles::BOTH && matches!(config.deployment, Deployment::Embedded(_)) {
         tracing::warn!(
             "one half of a node, alone with storage of its own, answers nobody: a cluster needs --redis-url and --nats-url"
@@ -54,9 +58,22 @@ async fn tell_slips(config: &Config, backends: &Backends) {
     }
     match &config.gateway.auth {
         AuthConfig::Login(LoginConfig { local: true, jwt: None, oidc: None, .. }) if config.roles.gateway() => {
-            if backends.accounts.list(None, 1).await.is_ok_and(|accounts| accounts.is_empty()) {
-                tracing::warn!("nobody can log in yet: `chatnode user add NAME --admin` makes an account");
-            }
+            let (accounts, mut health) = (backends.accounts.clone(), backends.health.clone());
+            let stopped = drain.stopped().clone();
+            drain.spawn("look for accounts", async move {
+                // A store that is far away can't say at once.
+                let found = async {
+                    health.wait_for(|health| health.store.is_up()).await.ok()?;
+                    accounts.list(None, 1).await.ok()
+                };
+                let found = tokio::select! {
+                    () = stopped.cancelled() => None,
+                    found = found => found,
+                };
+                if found.is_some_and(|accounts| accounts.is_empty()) {
+                    tracing::warn!("nobody can log in yet: `chatnode user add NAME --admin` makes an account");
+                }
+            });
         }
         AuthConfig::Login(_) => {}
         AuthConfig::Anonymous => {
@@ -79,7 +96,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
     let listeners = Listeners::bind(config.listen, &config.http, &drain).await?;
     let metrics = Metrics::new();
     let backends = open(&config, &drain, &metrics).await?;
-    tell_slips(&config, &backends).await;
+    tell_slips(&config, &backends, &drain);
     let grace = config.drain;
     let node = start(config, backends, listeners, drain, metrics).await;
     tracing::info!(address = %node.address, admin = node.admin.map(tracing::field::display), "ready");
@@ -251,8 +268,11 @@ impl Node {
     pub async fn leave(self, grace: Duration) {
         self.drain.draining().cancel();
         let working = async {
-            if let Some(worker) = &self.worker {
-                worker.idle().await;
+            let Some(worker) = self.worker.as_ref().filter(|worker| worker.running() > 0) else { return };
+            worker.idle().await;
+            // Whoever read here to the end has to be told that it was the end.
+            if self.gateway.is_some() {
+                tokio::time::sleep(FAREWELL).await;
             }
         };
         let moving = async {
@@ -294,6 +314,8 @@ impl Registration {
                 () = models_changed(&mut catalog) => {}
                 // A store that has just come up: whoever is ready now should know who else is there.
                 Ok(()) = health.changed() => {}
+                // Nobody can be asked anything yet: who runs models may have come a moment after the last look.
+                () = tokio::time::sleep(EAGER), if self.is_waiting_for_models() => {}
                 _ = beat.tick() => {}
             }
             self.me.draining = draining.is_cancelled();
@@ -304,6 +326,10 @@ impl Registration {
         }
         // Who leaves in good order need not be waited for; who can't say so is missed after a while.
         let _ = tokio::time::timeout(HEARTBEAT, self.backends.store.heartbeat(&self.me, true)).await;
+    }
+
+    fn is_waiting_for_models(&self) -> bool {
+        self.gateway.is_some() && self.cluster.borrow().nodes.iter().all(|node| node.models.is_empty())
     }
 
     async fn beat(&mut self) {
