@@ -36,7 +36,7 @@ pub enum ClientFrame {
     },
     Subscribe {
         conversation: String,
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        #[serde(default, deserialize_with = "nothing_is_empty", skip_serializing_if = "Vec::is_empty")]
         #[cfg_attr(test, ts(as = "Option<Vec<Known>>", optional))]
         known: Vec<Known>,
     },
@@ -75,6 +75,11 @@ pub struct Send {
 /// Keeps an explicit `null` apart from an absent field.
 fn present<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<Option<String>>, D::Error> {
     Option::<String>::deserialize(d).map(Some)
+}
+
+/// Optional fields may be `null`, lists too.
+fn nothing_is_empty<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Known>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// What a client has of a generation.

@@ -341,9 +341,12 @@ fn hide_parameters(text: &str) -> String {
 
 /// The valid word that was most probably meant.
 pub(super) fn nearest<'a>(word: &str, valid: impl Iterator<Item = &'a str>) -> &'a str {
-    let last = |path: &str| path.rsplit_once('.').map_or(path, |(_, key)| key).to_owned();
-    let same_key = |key: &str| if last(key) == last(word) { 0.5 } else { 0.0 };
-    let score = |key: &str| strsim::jaro_winkler(key, word) + same_key(key);
+    fn last(path: &str) -> &str {
+        path.rsplit_once('.').map_or(path, |(_, key)| key)
+    }
+    // The key itself counts as much as the way to it, which people leave out.
+    let same_key = |key: &str| if last(key) == last(word) { 1.0 } else { 0.0 };
+    let score = |key: &str| strsim::jaro_winkler(key, word) + strsim::jaro_winkler(last(key), last(word)) + same_key(key);
     valid.max_by(|a, b| score(a).total_cmp(&score(b))).unwrap_or_default()
 }
 

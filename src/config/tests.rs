@@ -146,6 +146,8 @@ fn a_mistake_is_one_sentence_with_file_key_and_nearest_key() {
     let cases = [
         ("[ai]\nleese_ms = 5", "my.toml: there is no key ai.leese_ms, the nearest is ai.lease_ms"),
         ("lease_ms = 5", "my.toml: there is no key lease_ms, the nearest is ai.lease_ms"),
+        ("lisen = 'x'", "my.toml: there is no key lisen, the nearest is node.listen"),
+        ("mode = 'local'", "my.toml: there is no key mode, the nearest is auth.mode"),
         ("[gatway]\nping_ms = 5", "my.toml: there is no key gatway.ping_ms, the nearest is gateway.ping_ms"),
         ("[ai]\nlease_ms = 'six'", "my.toml: ai.lease_ms must be a whole number from 200 to 3600000, not \"six\""),
         ("[ai]\ncapacity = 0", "my.toml: ai.capacity must be a whole number from 1 to 100000, not \"0\""),

@@ -74,3 +74,12 @@ fn an_absent_parent_is_not_a_null_parent() {
     assert_eq!(parent(r#"{"request_id":"r","content":"c"}"#), None);
     assert_eq!(parent(r#"{"request_id":"r","content":"c","parent":null}"#), Some(None));
 }
+
+#[test]
+fn a_list_may_be_absent_or_nothing() {
+    for known in ["", r#","known":null"#, r#","known":[]"#] {
+        let frame = serde_json::from_str::<ClientFrame>(&format!(r#"{{"type":"subscribe","conversation":"c"{known}}}"#))
+            .expect("a frame");
+        assert_eq!(frame, ClientFrame::Subscribe { conversation: "c".to_owned(), known: Vec::new() });
+    }
+}
