@@ -3,8 +3,8 @@
 
 use std::path::Path;
 
-pub use crate::ai::provider::ends_once as upstream;
-pub use crate::backend::cluster::is_hint_or_none as bus_message;
+use crate::ai::provider::ends_once;
+use crate::backend::cluster::is_hint_or_none;
 use crate::config::{self, Command};
 use crate::protocol::ClientFrame;
 
@@ -21,6 +21,22 @@ pub fn client_frame(bytes: &[u8]) {
         let again = serde_json::to_string(&frame).expect("JSON");
         assert_eq!(serde_json::from_str::<ClientFrame>(&again).expect("our own words"), frame);
     }
+}
+
+/// Whatever another node says, in our words or almost: it is a hint or none, and means the same when it is said again.
+///
+/// # Panics
+/// When that does not hold.
+pub fn bus_message(bytes: &[u8]) {
+    is_hint_or_none(bytes);
+}
+
+/// Whatever an upstream sends, and however it is cut: there is one end, and nothing comes after it.
+///
+/// # Panics
+/// When that does not hold.
+pub fn upstream(bytes: &[u8]) {
+    ends_once(bytes);
 }
 
 /// Whatever stands in this file: it is a configuration, or one sentence without a secret.
