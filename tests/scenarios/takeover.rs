@@ -77,6 +77,21 @@ async fn a_worker_that_dies_thinking_leaves_no_thought_twice() {
     assert!(figure(&metrics, "chatnode_rewinds_total") >= 1.0, "the thoughts were taken back");
 }
 
+/// One node that does everything, and is stopped: who stays until the end hears the end.
+#[tokio::test]
+async fn whoever_reads_to_the_end_on_a_node_that_leaves_is_told_that_it_was_the_end() {
+    let node = Node::with(config("alone"), &world()).await;
+    let mut socket = Socket::open(node.address).await;
+    // Longer than people have to move.
+    let (_, answer) = socket.ask(json!({"content": "/demo tokens=200 rate=50"})).await;
+    let generation = answer.generation.expect("a generation");
+    socket.bytes(&generation, 20).await;
+    let leaving = tokio::spawn(node.leave(Duration::from_secs(30)));
+    assert_eq!(socket.finished(&generation).await.status, Status::Completed);
+    assert_eq!(socket.tab.copies[&generation].text, socket.tab.expected(&generation));
+    leaving.await.expect("it leaves");
+}
+
 /// As after an outage of the store, or of every node, that lasted longer than an answer may go without a token.
 #[tokio::test]
 async fn an_answer_that_nobody_tried_for_long_is_not_given_up() {
