@@ -3,8 +3,8 @@
 
 use std::path::Path;
 
-pub use crate::ai::provider::ends_once as upstream;
-pub use crate::backend::cluster::is_hint_or_none as bus_message;
+use crate::ai::provider::ends_once;
+use crate::backend::cluster::is_hint_or_none;
 use crate::config::{self, Command};
 use crate::protocol::ClientFrame;
 
@@ -21,6 +21,22 @@ pub fn client_frame(bytes: &[u8]) {
         let again = serde_json::to_string(&frame).expect("JSON");
         assert_eq!(serde_json::from_str::<ClientFrame>(&again).expect("our own words"), frame);
     }
+}
+
+/// Whatever an upstream says, its answer ends once.
+///
+/// # Panics
+/// When that does not hold.
+pub fn upstream(bytes: &[u8]) {
+    ends_once(bytes);
+}
+
+/// Whatever another node says, it is a hint or none; a hint can be said again and means the same.
+///
+/// # Panics
+/// When that does not hold.
+pub fn bus_message(bytes: &[u8]) {
+    is_hint_or_none(bytes);
 }
 
 /// Whatever stands in this file: it is a configuration, or one sentence without a secret.
