@@ -339,6 +339,13 @@ fn ollama_host_is_read_as_ollama_does() {
         ("127.0.0.1", "http://127.0.0.1:11434"),
         ("0.0.0.0:1234", "http://127.0.0.1:1234"),
         ("https://o.example", "https://o.example"),
+        ("http://o.example/below", "http://o.example/below"),
+        ("o.example:nonsense", "http://o.example:11434"),
+        (":1234", "http://127.0.0.1:1234"),
+        (" '::1' ", "http://[::1]:11434"),
+        ("[::1]", "http://[::1]:11434"),
+        ("[::]:1234", "http://127.0.0.1:1234"),
+        ("fe80::1:1234", "http://[fe80::1:1234]:11434"),
     ] {
         let ModelSource::Discovered(found) = config(&[], &[("OLLAMA_HOST", text)]).ai.models else { panic!() };
         assert_eq!(found.ollama_host.unwrap(), url);
