@@ -8,6 +8,7 @@ mod jwt;
 pub(super) mod oidc;
 pub(super) mod origin;
 pub(super) mod right;
+mod secret;
 pub(super) mod token;
 
 use std::sync::Arc;
