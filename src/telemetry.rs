@@ -120,8 +120,8 @@ impl Metrics {
         self.0.gateway.lagging.inc();
     }
 
-    /// `route` is the pattern, never the path: a path holds ids.
-    pub fn http_request(&self, route: &str, method: &str, status: u16, took: Duration) {
+    /// `route` is the pattern, never the path: a path holds ids. `method` is one of few words.
+    pub fn http_request(&self, route: &str, method: &'static str, status: u16, took: Duration) {
         let labels = [("route", route.to_owned()), ("method", method.to_owned()), ("status", status.to_string())];
         self.0.gateway.requests.get_or_create(&labels).inc();
         self.0.gateway.request_seconds.observe(took.as_secs_f64());
