@@ -17,9 +17,10 @@ pub mod sse;
 mod topic;
 mod ui;
 mod unread;
+mod watches;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
@@ -39,6 +40,7 @@ use allowance::Allowance;
 use auth::Auth;
 use desk::Desk;
 use hub::Hub;
+use limits::Bucket;
 use seats::Seats;
 
 pub(crate) const SOCKET_PATH: &str = "/ws/chat";
@@ -57,6 +59,7 @@ pub struct Gateway {
     pub(crate) auth: Auth,
     allowance: Allowance,
     seats: Seats,
+    handshakes: Arc<Mutex<Bucket>>,
     open: Arc<AtomicU32>,
 }
 
@@ -64,6 +67,9 @@ pub struct Gateway {
 const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; img-src 'self' data: blob: https: http:; connect-src 'self'; object-src 'none'; \
      base-uri 'none'; frame-ancestors 'none'; form-action 'self'";
 
+/// What JSON can make of one byte: an escaped control character is six.
+const ESCAPED_BYTES_MAX: usize = 6;
+const ENVELOPE_BYTES_MAX: usize = 64 * 1024;
 /// Between two looks at whether the last connection has gone.
 const DESERTED_LOOK: Duration = Duration::from_millis(50);
 
@@ -90,8 +96,27 @@ impl Gateway {
         let hub = Hub::new(backends.clone(), drain.clone(), metrics.clone(), config.linger);
         let config = Arc::new(config);
         let auth = Auth::new(backends.clone(), Arc::clone(&config), &drain, metrics.clone());
-        let (node_id, open) = (node_id.into(), Arc::default());
-        Self { node_id, config, backends, cluster, desk, hub, drain, metrics, auth, allowance, seats, open }
+        let handshakes = Arc::new(Mutex::new(Bucket::new(config.handshakes_per_second_max, Instant::now())));
+        Self {
+            node_id: node_id.into(),
+            config,
+            backends,
+            cluster,
+            desk,
+            hub,
+            drain,
+            metrics,
+            auth,
+            allowance,
+            seats,
+            handshakes,
+            open: Arc::default(),
+        }
+    }
+
+    /// Bytes of a question as JSON: of its own may be escaped, and there is a frame, or a body, around them.
+    fn question_bytes_max(&self) -> usize {
+        self.config.prompt_bytes_max * ESCAPED_BYTES_MAX + ENVELOPE_BYTES_MAX
     }
 
     /// WebSocket connections that are open.
@@ -120,6 +145,8 @@ impl Gateway {
     pub fn router(self) -> Router {
         let identified = from_fn_with_state(self.auth.clone(), auth::identify);
         let socket = Router::new().route(SOCKET_PATH, get(socket::upgrade)).route_layer(identified.clone());
+        // Around it: to find out who comes is most of the work.
+        let socket = socket.route_layer(from_fn_with_state(self.clone(), socket::in_turn));
         let mut page = Router::new().route("/", get(ui::serve));
         if self.config.auth == AuthConfig::Anonymous {
             page = page.route_layer(identified);

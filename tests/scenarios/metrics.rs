@@ -111,6 +111,10 @@ async fn a_cancel_is_timed_in_every_phase() {
     let text = metrics(node.address).await;
     assert!(figure(&text, "chatnode_cancel_seconds_count") <= 3.0, "each once\n{text}");
     assert!(figure(&text, "chatnode_cancel_seconds_sum") < 20.0, "measured from the request\n{text}");
+    let ended = figure(&text, "chatnode_generations_total{outcome=\"cancelled\"}");
+    assert!((ended - 3.0).abs() < 0.5, "each once, that which nobody began too\n{text}");
+    assert!(figure(&text, "chatnode_store_seconds_count{op=\"limits_begin\"}") >= 3.0, "{text}");
+    assert!(figure(&text, "chatnode_ws_resumes_total") < 0.5, "nobody came back\n{text}");
 }
 
 #[tokio::test]

@@ -24,7 +24,7 @@ use self::anonymous::Signed;
 use self::bearer::Trusted;
 use self::oidc::{Answer, Fault, Oidc};
 use self::origin::Origin;
-use self::right::Watchlist;
+use self::right::{Standing, Watchlist};
 use self::token::Token;
 use super::allowance::Asker;
 use super::error::Refusal;
@@ -182,21 +182,21 @@ impl Auth {
     }
 
     /// Whether a caller would be let in again.
-    async fn still(&self, caller: &Caller) -> Result<bool, Error> {
-        match &caller.proof {
-            Proof::Anonymous => Ok(true),
-            Proof::Issued => match self.backends.accounts.account(&caller.user).await {
-                Ok(account) => Ok(!account.disabled),
-                Err(Error::NotFound) => Ok(false),
-                Err(error) => Err(error),
-            },
+    async fn still(&self, caller: &Caller) -> Result<Standing, Error> {
+        let account = match &caller.proof {
+            Proof::Anonymous => return Ok(Standing::Same),
+            // As what it comes, its token says.
+            Proof::Issued => self.backends.accounts.account(&caller.user).await.map(|account| (account.disabled, false)),
             Proof::Session(digest) | Proof::Key(digest) => {
-                match self.backends.accounts.admit(&caller.user, digest, Time::now()).await {
-                    Ok(_) => Ok(true),
-                    Err(Error::NotFound) => Ok(false),
-                    Err(error) => Err(error),
-                }
+                let admitted = self.backends.accounts.admit(&caller.user, digest, Time::now()).await;
+                admitted.map(|(account, _)| (account.disabled, caller.admin && !account.admin))
             }
+        };
+        match account {
+            Ok((false, false)) => Ok(Standing::Same),
+            Ok((false, true)) => Ok(Standing::Less),
+            Ok((true, _)) | Err(Error::NotFound) => Ok(Standing::Gone),
+            Err(error) => Err(error),
         }
     }
 
