@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chatnode::backend::Backends;
 use chatnode::backend::accounts::AccountChange;
-use chatnode::config::{AuthConfig, LoginConfig, ModelSource};
+use chatnode::config::{AuthConfig, LoginConfig, ModelSource, Network};
 use chatnode::protocol::{ErrorCode, ServerFrame};
 use futures_util::StreamExt;
 use reqwest::{Method, StatusCode};
@@ -332,4 +332,24 @@ async fn without_a_login_nobody_needs_one() {
     // Programs that name no page are as welcome as ever.
     Socket::open(node.address).await;
     Tab::default().connect(node.address).await;
+}
+
+/// Each check takes memory and a processor, wherever it comes from.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_comes_when_too_many_log_in_is_told_to_come_again() {
+    let world = world();
+    let mut config = config("a");
+    config.gateway.trusted_proxies = vec![Network::parse("127.0.0.1").expect("an address")];
+    let node = Node::with(config, &world).await;
+    let url = format!("http://{}/api/login", node.address);
+    let tries = (0..80).map(|n| {
+        let body = json!({"name": format!("nobody{n}"), "password": "wrong"});
+        read(client().post(&url).header("x-forwarded-for", format!("10.0.{n}.1")).json(&body))
+    });
+    let answers = futures_util::future::join_all(tries).await;
+    let of = |status: u16| answers.iter().filter(|(answer, _)| answer.as_u16() == status).count();
+    assert_eq!(of(401) + of(503), 80, "{answers:?}");
+    assert!(of(401) >= 32 && of(503) >= 1, "{} checked, {} told to come again", of(401), of(503));
+    let (_, busy) = answers.iter().find(|(status, _)| status.as_u16() == 503).expect("one");
+    assert_eq!(busy["error"]["code"], "overloaded");
 }

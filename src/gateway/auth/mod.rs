@@ -34,11 +34,15 @@ use crate::config::{AuthConfig, GatewayConfig};
 use crate::drain::Drain;
 use crate::model::{Time, UserId};
 use crate::password;
+use crate::protocol::ErrorCode;
 use crate::telemetry::Metrics;
 
 const SESSION_COOKIE: &str = "chatnode_session";
 /// Passwords checked at once; each takes about 19 MiB and a processor.
 const HASHING_MAX: usize = 2;
+/// Those that are checked or wait for it: a second or two of work.
+const HASHING_QUEUE_MAX: usize = 32;
+const HASHING_RETRY_MS: u64 = 2_000;
 
 /// Somebody who may be here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,6 +110,7 @@ pub struct Auth {
     oidc: Option<Oidc>,
     metrics: Metrics,
     hashing: Arc<Semaphore>,
+    hashing_queue: Arc<Semaphore>,
     /// Where nobody logs in.
     everybody_is_admin: bool,
 }
@@ -124,8 +129,10 @@ impl Auth {
         let trusted = login.and_then(|login| login.jwt.as_ref()).map(|jwt| Trusted::new(jwt, drain));
         let oidc = login.and_then(|login| login.oidc.as_ref()).map(|oidc| Oidc::new(oidc, backends.clone(), drain));
         let signed = Signed::new(Arc::clone(&backends.store));
-        let (hashing, everybody_is_admin) = (Arc::new(Semaphore::new(HASHING_MAX)), !config.admin_apart);
-        Self { backends, config, signed, watchlist, trusted, oidc, metrics, hashing, everybody_is_admin }
+        let hashing = Arc::new(Semaphore::new(HASHING_MAX));
+        let hashing_queue = Arc::new(Semaphore::new(HASHING_QUEUE_MAX));
+        let everybody_is_admin = !config.admin_apart;
+        Self { backends, config, signed, watchlist, trusted, oidc, metrics, hashing, hashing_queue, everybody_is_admin }
     }
 
     /// For the operators' listener.
@@ -201,13 +208,19 @@ impl Auth {
     }
 
     /// The account of this name, if this is its password: the same answer, after the same work, for whoever isn't there, has
-    /// another password, or is disabled. `Unavailable` when too much is waiting.
-    pub(super) async fn check_password(&self, name: Option<&str>, password: String) -> Result<Option<Account>, Error> {
+    /// another password, or is disabled.
+    ///
+    /// # Errors
+    /// `overloaded` when too many wait to be checked, `unavailable` while the store is away.
+    pub(super) async fn check_password(&self, name: Option<&str>, password: String) -> Result<Option<Account>, Refusal> {
+        let Ok(_place) = self.hashing_queue.try_acquire() else {
+            return Err(Refusal::new(ErrorCode::Overloaded, "too many are logging in").retry_after(HASHING_RETRY_MS));
+        };
         let account = match name {
             Some(name) => match self.backends.accounts.named(name).await {
                 Ok(account) => Some(account),
                 Err(Error::NotFound) => None,
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             },
             None => None,
         };

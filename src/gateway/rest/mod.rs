@@ -62,6 +62,7 @@ pub(super) fn router(gateway: &Gateway) -> Router<Gateway> {
         .merge(
             OpenApiRouter::new()
                 .routes(routes!(transfer::import))
+                .layer(from_fn_with_state(gateway.clone(), transfer::in_turn))
                 .layer(counted)
                 .layer(DefaultBodyLimit::max(gateway.config.import_bytes_max)),
         )
