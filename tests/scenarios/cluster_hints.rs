@@ -142,23 +142,18 @@ async fn a_message_whose_own_hint_was_lost_is_told_soon() {
     assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
 }
 
-/// Only who named it is told of an answer that had ended before.
+/// Only who named it is told of an answer that had ended before its node looked at the conversation.
 #[tokio::test]
 async fn an_old_answer_that_one_tab_names_is_not_told_to_the_others() {
-    let node = Node::start("a", &world()).await;
-    let mut socket = Socket::open(node.address).await;
+    let world = world();
+    let (a, b) = (Node::start("a", &world).await, Node::start("b", &world).await);
+    let mut socket = Socket::open(a.address).await;
     let (question, answer) = socket.ask(json!({"content": "/demo tokens=30 rate=0"})).await;
     let generation = answer.generation.expect("a generation");
     socket.finished(&generation).await;
     let conversation = question.conversation.to_string();
     let tab = Tab { cookie: socket.tab.cookie.clone(), ..Tab::default() };
-    // Where nobody has looked at it yet.
-    drop(socket);
-    let rest = Rest::of(&tab, node.address);
-    let (mut first, mut second) = (tab.clone().connect(node.address).await, tab.connect(node.address).await);
-    let exported = rest.got(&format!("/api/conversations/{conversation}/export")).await;
-    let (status, copy) = rest.post("/api/import", &exported).await;
-    assert_eq!(status, 201, "{copy}");
+    let (mut first, mut second) = (tab.clone().connect(b.address).await, tab.connect(b.address).await);
     first.subscribe(&conversation).await;
     let known = json!([{"generation": generation, "position": "0-0", "offset": 0}]);
     second.subscribe_with(&conversation, known).await;
