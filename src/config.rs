@@ -229,6 +229,8 @@ pub struct GatewayConfig {
     pub import_bytes_max: usize,
     /// Frames a second that one connection may send, after a burst of twice as many.
     pub frames_per_second_max: u32,
+    /// Sockets a second that one node opens, after a burst of twice as many.
+    pub handshakes_per_second_max: u32,
     /// Conversations that one connection may follow.
     pub subscriptions_max: usize,
     /// How long a conversation is followed after its last reader left.

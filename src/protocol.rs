@@ -291,6 +291,10 @@ pub enum ErrorCode {
 /// WebSocket close codes.
 pub mod close {
     pub const GOING_AWAY: u16 = 1001;
+    /// Never sent: a goodbye came without a code.
+    pub const NO_CODE: u16 = 1005;
+    /// Never sent: no goodbye came.
+    pub const LOST: u16 = 1006;
     pub const POLICY: u16 = 1008;
     pub const TOO_BIG: u16 = 1009;
     pub const TRY_AGAIN_LATER: u16 = 1013;

@@ -95,10 +95,11 @@ impl Metrics {
         self.0.gateway.connections.inc();
     }
 
-    /// To be called once for each [`Self::ws_opened`].
+    /// To be called once for each [`Self::ws_opened`]. Clients may say any code, and a series is kept for good.
     pub fn ws_closed(&self, code: u16) {
+        let known = matches!(code, 1000 | 1001 | 1005 | 1006 | 1008 | 1009 | 1013 | 4400 | 4401 | 4403 | 4429);
         self.0.gateway.connections.dec();
-        self.0.gateway.closed.get_or_create(&[("code", code.to_string())]).inc();
+        self.0.gateway.closed.get_or_create(&[("code", if known { code.to_string() } else { "other".to_owned() })]).inc();
     }
 
     /// An upgrade that was refused. `reason` is one of few words.
@@ -107,11 +108,7 @@ impl Metrics {
     }
 
     pub fn ws_resumed(&self, resume: Resume) {
-        let result = match resume {
-            Resume::Current => "current",
-            Resume::Deltas => "deltas",
-            Resume::Snapshot => "snapshot",
-        };
+        let result = ["current", "deltas", "snapshot"][resume as usize];
         self.0.gateway.resumes.get_or_create(&[("result", result.to_owned())]).inc();
     }
 
@@ -120,8 +117,8 @@ impl Metrics {
         self.0.gateway.lagging.inc();
     }
 
-    /// `route` is the pattern, never the path: a path holds ids.
-    pub fn http_request(&self, route: &str, method: &str, status: u16, took: Duration) {
+    /// `route` is the pattern, never the path: a path holds ids. `method` is one of few words.
+    pub fn http_request(&self, route: &str, method: &'static str, status: u16, took: Duration) {
         let labels = [("route", route.to_owned()), ("method", method.to_owned()), ("status", status.to_string())];
         self.0.gateway.requests.get_or_create(&labels).inc();
         self.0.gateway.request_seconds.observe(took.as_secs_f64());
@@ -177,6 +174,11 @@ impl Metrics {
     pub fn generation_ended(&self, outcome: &str) {
         self.0.answers.active.dec();
         self.0.answers.ended.get_or_create(&[("outcome", outcome.to_owned())]).inc();
+    }
+
+    /// Cancelled before any worker took it.
+    pub fn generation_ended_unbegun(&self) {
+        self.0.answers.ended.get_or_create(&[("outcome", "cancelled".to_owned())]).inc();
     }
 
     /// Released, or lost to another owner: not the end of it.
@@ -342,7 +344,7 @@ impl Gateway {
             connections: add(to, "ws_connections", "Open WebSockets"),
             closed: add(to, "ws_closed", "WebSockets that ended, by close code"),
             rejected: add(to, "ws_rejected", "Upgrades that were refused"),
-            resumes: add(to, "ws_resumes", "Generations that a subscriber named as known, by what it missed"),
+            resumes: add(to, "ws_resumes", "Subscribers that said what they know of an answer, by what they missed"),
             lagging: add(to, "ws_lagging", "Times a socket took no more"),
             outbox: add(to, "outbox_bytes", "What waits for sockets, beside the answers themselves"),
             requests: add(to, "http_requests", "Answered requests"),

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
+use super::accounts::{Account, AccountChange, Accounts, Changes, Pass};
+use super::limits::{Bucket, Budget, Limits, Opening, Party, Refused, Spent, Used};
 use super::{
     Backends, Cancel, Claim, Cluster, ConversationState, Error, Generations, Lease, ListQuery, Listing, LogPage, Patch, PathPage,
     PathQuery, Renewed, Result, Store, Submission, Submitted,
 };
 use crate::log::{Entry, Outcome};
-use crate::model::{Conversation, ConversationId, GenerationId, Message, MessageId, NodeInfo, Position, UserId};
+use crate::model::{Conversation, ConversationId, GenerationId, Message, MessageId, NodeInfo, Position, Time, UserId};
 use crate::telemetry::Metrics;
 
 /// The same backends, each call of the store reported. What callers are meant to run into (not found, fenced, out of order, gone)
@@ -20,6 +22,8 @@ pub fn measured(backends: Backends, metrics: &Metrics) -> Backends {
     Backends {
         store: Arc::new(Measured { inner: backends.store, metrics: metrics.clone() }),
         generations: Arc::new(Measured { inner: backends.generations, metrics: metrics.clone() }),
+        accounts: Arc::new(Measured { inner: backends.accounts, metrics: metrics.clone() }),
+        limits: Arc::new(Measured { inner: backends.limits, metrics: metrics.clone() }),
         ..backends
     }
 }
@@ -121,5 +125,79 @@ impl Generations for Measured<dyn Generations> {
 
     async fn read(&self, generation: &GenerationId, after: Position, weight_max: usize) -> Result<LogPage> {
         self.time("read", self.inner.read(generation, after, weight_max)).await
+    }
+}
+
+#[async_trait]
+impl Accounts for Measured<dyn Accounts> {
+    async fn add(&self, account: &Account) -> Result<bool> {
+        self.time("account_add", self.inner.add(account)).await
+    }
+
+    async fn account(&self, id: &UserId) -> Result<Account> {
+        self.time("account", self.inner.account(id)).await
+    }
+
+    async fn named(&self, name: &str) -> Result<Account> {
+        self.time("account_named", self.inner.named(name)).await
+    }
+
+    async fn list(&self, after: Option<&str>, limit: usize) -> Result<Vec<Account>> {
+        self.time("accounts", self.inner.list(after, limit)).await
+    }
+
+    async fn change(&self, id: &UserId, change: &AccountChange) -> Result<Account> {
+        self.time("account_change", self.inner.change(id, change)).await
+    }
+
+    async fn issue(&self, pass: &Pass) -> Result<()> {
+        self.time("pass_issue", self.inner.issue(pass)).await
+    }
+
+    async fn admit(&self, user: &UserId, digest: &str, at: Time) -> Result<(Account, Pass)> {
+        self.time("admit", self.inner.admit(user, digest, at)).await
+    }
+
+    async fn passes(&self, user: &UserId, at: Time) -> Result<Vec<Pass>> {
+        self.time("passes", self.inner.passes(user, at)).await
+    }
+
+    async fn revoke(&self, user: &UserId, digest: &str) -> Result<()> {
+        self.time("pass_revoke", self.inner.revoke(user, digest)).await
+    }
+
+    async fn changes(&self, after: Option<&str>) -> Result<Changes> {
+        self.time("access_changes", self.inner.changes(after)).await
+    }
+}
+
+#[async_trait]
+impl Limits for Measured<dyn Limits> {
+    async fn take(&self, buckets: &[Bucket]) -> Result<Option<Refused>> {
+        self.time("limits_take", self.inner.take(buckets)).await
+    }
+
+    async fn begin(&self, opening: &Opening) -> Result<Option<Refused>> {
+        self.time("limits_begin", self.inner.begin(opening)).await
+    }
+
+    async fn end(&self, generation: &GenerationId, used: Used) -> Result<()> {
+        self.time("limits_end", self.inner.end(generation, used)).await
+    }
+
+    async fn spent(&self, budget: &Budget) -> Result<Spent> {
+        self.time("limits_spent", self.inner.spent(budget)).await
+    }
+
+    async fn alive(&self, holder: &str, gone: bool) -> Result<bool> {
+        self.time("limits_alive", self.inner.alive(holder, gone)).await
+    }
+
+    async fn enter(&self, holder: &str, parties: &[Party]) -> Result<Vec<Option<usize>>> {
+        self.time("limits_enter", self.inner.enter(holder, parties)).await
+    }
+
+    async fn leave(&self, holder: &str, rooms: &[(String, u32)]) -> Result<()> {
+        self.time("limits_leave", self.inner.leave(holder, rooms)).await
     }
 }

@@ -250,38 +250,21 @@ struct Flags {
 impl Flags {
     /// In the order of [`SETTINGS`].
     fn values(&self) -> [Option<&str>; SETTINGS.len()] {
-        let Self {
-            config: _,
-            role,
-            listen,
-            redis_url,
-            nats_url,
-            data_dir,
-            node_id,
-            log_format,
-            log,
-            auth,
-            anonymous,
-            admin_listen,
-            tls_certificate,
-            tls_key,
-            history_url,
-        } = self;
         [
-            role,
-            listen,
-            redis_url,
-            nats_url,
-            data_dir,
-            node_id,
-            log_format,
-            log,
-            auth,
-            anonymous,
-            admin_listen,
-            tls_certificate,
-            tls_key,
-            history_url,
+            &self.role,
+            &self.listen,
+            &self.redis_url,
+            &self.nats_url,
+            &self.data_dir,
+            &self.node_id,
+            &self.log_format,
+            &self.log,
+            &self.auth,
+            &self.anonymous,
+            &self.admin_listen,
+            &self.tls_certificate,
+            &self.tls_key,
+            &self.history_url,
         ]
         .map(Option::as_deref)
     }

@@ -1,5 +1,7 @@
 //! Models and their upstreams: `[[models]]` of the file, or the variables that other tools use for the same thing.
 
+use std::net::IpAddr;
+
 use url::Url;
 
 use super::cli::{Environment, variable};
@@ -185,19 +187,28 @@ fn discovery(env: &Environment) -> Result<Discovery, ConfigError> {
     })
 }
 
-/// `OLLAMA_HOST` as Ollama itself reads it (host, host:port or a URL), as the address of a client.
+/// `OLLAMA_HOST` as Ollama itself reads it (any of scheme, host, port and path may be left out), as the address of a client.
 fn ollama_url(text: &str) -> Result<String, String> {
-    let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
-    let url = http_url(&format!("{scheme}://{rest}"))?;
-    let mut url = Url::parse(&url).map_err(|_| format!("must be HOST:PORT, not {}", quote(&redact(text))))?;
-    let named = rest.split('/').next().unwrap_or_default();
-    let has_port = named.rsplit_once(':').is_some_and(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()) && !port.is_empty());
-    if !has_port && !text.contains("://") {
-        let _ = url.set_port(Some(11434));
-    }
+    let text = text.trim().trim_matches(['"', '\'']);
+    let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
+    let (scheme, usual) = match scheme {
+        "" => ("http", 11434),
+        "https" => ("https", 443),
+        other => (other, 80),
+    };
+    let (named, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let (host, port) = match named.rsplit_once(':') {
+        // The colons of an address of IPv6 without brackets around it part no port off.
+        Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, port.parse::<u16>().unwrap_or(usual)),
+        _ => (named, usual),
+    };
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
     // A server listens on all addresses; a client has to choose one.
-    if matches!(url.host_str(), Some("0.0.0.0" | "[::]")) {
-        let _ = url.set_host(Some("127.0.0.1"));
-    }
-    Ok(url.as_str().trim_end_matches('/').to_owned())
+    let host = match bare.parse::<IpAddr>() {
+        Ok(address) if address.is_unspecified() => "127.0.0.1".to_owned(),
+        Ok(IpAddr::V6(address)) => format!("[{address}]"),
+        _ if host.is_empty() => "127.0.0.1".to_owned(),
+        _ => host.to_owned(),
+    };
+    http_url(&format!("{scheme}://{host}:{port}/{path}")).map_err(|_| format!("must be HOST:PORT, not {}", quote(&redact(text))))
 }

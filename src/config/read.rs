@@ -232,8 +232,10 @@ fn gateway(layers: &Layers, auth: AuthConfig, http: &HttpConfig) -> Result<Gatew
         frame_bytes_max: section.size("frame_bytes_max", KIB..=64 * KIB * KIB)?,
         import_bytes_max: section.size("import_bytes_max", KIB..=GIB)?,
         frames_per_second_max: section.count("frames_per_second_max", 1..=100_000)?,
+        handshakes_per_second_max: section.count("handshakes_per_second_max", 1..=MILLION)?,
         subscriptions_max: section.size("subscriptions_max", 1..=100_000)?,
-        linger: section.ms("linger_ms", 0..=HOUR_MS)?,
+        // Less would be looking all the time whether somebody is there.
+        linger: section.ms("linger_ms", 100..=HOUR_MS)?,
         allowed_origins: section.texts("allowed_origins")?,
         public_url: auth::public_url(section)?,
         trusted_proxies: auth::trusted_proxies(section)?,

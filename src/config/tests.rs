@@ -336,11 +336,24 @@ fn a_dump_is_a_file_that_says_the_same() {
 }
 
 #[test]
+fn a_conversation_lingers_at_least_a_moment() {
+    let none = Toml::new("[gateway]\nlinger_ms = 0").error();
+    assert_eq!(none, "my.toml: gateway.linger_ms must be a whole number from 100 to 3600000, not \"0\"");
+}
+
+#[test]
 fn ollama_host_is_read_as_ollama_does() {
     for (text, url) in [
         ("127.0.0.1", "http://127.0.0.1:11434"),
         ("0.0.0.0:1234", "http://127.0.0.1:1234"),
         ("https://o.example", "https://o.example"),
+        ("http://o.example/below", "http://o.example/below"),
+        ("o.example:nonsense", "http://o.example:11434"),
+        (":1234", "http://127.0.0.1:1234"),
+        (" '::1' ", "http://[::1]:11434"),
+        ("[::1]", "http://[::1]:11434"),
+        ("[::]:1234", "http://127.0.0.1:1234"),
+        ("fe80::1:1234", "http://[fe80::1:1234]:11434"),
     ] {
         let ModelSource::Discovered(found) = config(&[], &[("OLLAMA_HOST", text)]).ai.models else { panic!() };
         assert_eq!(found.ollama_host.unwrap(), url);

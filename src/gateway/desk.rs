@@ -64,20 +64,15 @@ impl Desk {
         models
     }
 
-    /// Stores a question, queues its answer, and tells workers and other readers.
+    /// Stores a question, queues its answer, and tells workers and other readers. What was asked before under the same name is
+    /// answered as then, even where it could not be asked now.
     ///
     /// # Errors
     /// What is wrong with it, or why it can't be stored now; then nothing was.
     pub async fn send(&self, asker: &Asker, asked: Asked) -> Result<Submitted, Refusal> {
         let user = &asker.user;
         check_request(&asked.request_id)?;
-        self.check_text("content", &asked.content)?;
-        if asked.content.trim().is_empty() {
-            return Err(Refusal::bad("`content` is empty"));
-        }
-        let options = asked.options.unwrap_or_default();
-        self.check_options(&options)?;
-        let model = self.model(asker, asked.model.as_deref())?;
+        let checked = self.check(asker, &asked);
         let (conversation, create) = match &asked.conversation {
             Some(id) => (ConversationId::parse(id).map_err(|_| Refusal::not_found())?, None),
             None => (ConversationId::for_request(user, &asked.request_id), Some(title(&asked.content))),
@@ -87,9 +82,14 @@ impl Desk {
             Some(None) => Parent::Root,
             Some(Some(id)) => Parent::Of(message_id(id)?),
         };
-        let question = Question { id: MessageId::generate(&conversation), content: asked.content };
+        // Of what is not stored the store need not be told.
+        let (model, content, options, refused) = match checked {
+            Ok(model) => (model, asked.content, asked.options.unwrap_or_default(), None),
+            Err(refusal) => (String::new(), String::new(), Options::default(), Some(refusal)),
+        };
+        let question = Question { id: MessageId::generate(&conversation), content };
         let submission = submission(user, asked.request_id, conversation, create, parent, Some(question), model, options);
-        self.submit(asker, submission).await
+        self.submit(asker, submission, refused).await
     }
 
     /// Queues one more answer to the question that this answer answered.
@@ -113,21 +113,21 @@ impl Desk {
         let Some(question) = question else { return Err(Refusal::bad("only an answer can be written again")) };
         let offered = self.models(asker.admin);
         let before = answer.model.filter(|old| model.is_none() && offered.iter().any(|info| info.id == *old));
-        let model = match before {
-            Some(model) => model,
-            None => self.model(asker, model)?,
+        let (model, refused) = match before.map_or_else(|| self.model(asker, model), Ok) {
+            Ok(model) => (model, None),
+            Err(refusal) => (String::new(), Some(refusal)),
         };
         let options = answer.options.unwrap_or_default();
         let submission = submission(user, request_id, conversation, None, Parent::Of(question), None, model, options);
-        self.submit(asker, submission).await
+        self.submit(asker, submission, refused).await
     }
 
     /// In a task of its own: what is stored is also told, even if the asker leaves between the two.
-    async fn submit(&self, asker: &Asker, submission: Submission) -> Result<Submitted, Refusal> {
+    async fn submit(&self, asker: &Asker, submission: Submission, refused: Option<Refusal>) -> Result<Submitted, Refusal> {
         let (reply, answer) = oneshot::channel();
         let (desk, asker) = (self.clone(), asker.clone());
         self.drain.spawn("submit", async move {
-            let outcome = Box::pin(desk.store(&asker, submission)).await;
+            let outcome = Box::pin(desk.store(&asker, submission, refused)).await;
             // An asker that left finds its question in the conversation.
             let _ = reply.send(outcome);
         });
@@ -135,10 +135,15 @@ impl Desk {
         answer.await.map_err(|_| stopping())?
     }
 
-    async fn store(&self, asker: &Asker, mut submission: Submission) -> Result<Submitted, Refusal> {
-        let tokens = self.tokens(asker, &submission).await;
-        let refused = self.allowance.answer(asker, &submission.generation, tokens).await.err();
-        // Who asks too much is still told what he asked before.
+    async fn store(&self, asker: &Asker, mut submission: Submission, refused: Option<Refusal>) -> Result<Submitted, Refusal> {
+        let refused = match refused {
+            None => {
+                let tokens = self.tokens(asker, &submission).await;
+                self.allowance.answer(asker, &submission.generation, tokens).await.err()
+            }
+            refused => refused,
+        };
+        // Who may not ask this now is still told what he asked before.
         submission.only_repeat = refused.is_some();
         let mut sending = self.metrics.traces().send(&submission.generation, &submission.model);
         let outcome = self.stored(&submission).await;
@@ -223,7 +228,11 @@ impl Desk {
             }
             Cancel::Ended => {
                 self.metrics.cancelled(CancelPhase::Queued, begun.elapsed());
-                self.announce_end(user, &generation).await?;
+                self.metrics.generation_ended_unbegun();
+                // It has ended, whoever can be told of it.
+                if let Err(error) = self.announce_end(user, &generation).await {
+                    tracing::warn!(%generation, %error, "the end of a cancelled answer could not be told");
+                }
             }
             Cancel::AlreadyEnded(status) => {
                 let message = format!("this answer ended before, as {}", status.as_str());
@@ -260,6 +269,18 @@ impl Desk {
             }
             _ => Err(Refusal::new(ErrorCode::Unavailable, "no node that runs models is there at the moment").retry_after(1_000)),
         }
+    }
+
+    /// Whether this can be asked, and of which model.
+    fn check(&self, asker: &Asker, asked: &Asked) -> Result<String, Refusal> {
+        self.check_text("content", &asked.content)?;
+        if asked.content.trim().is_empty() {
+            return Err(Refusal::bad("`content` is empty"));
+        }
+        if let Some(options) = &asked.options {
+            self.check_options(options)?;
+        }
+        self.model(asker, asked.model.as_deref())
     }
 
     fn check_text(&self, name: &str, text: &str) -> Result<(), Refusal> {

@@ -20,6 +20,8 @@ use crate::telemetry::Metrics;
 
 /// Asks of readers that wait for a topic's task.
 const ASKS_MAX: usize = 64;
+/// Answers that a reader remembers to have asked for itself.
+const OWN_MAX: usize = 64;
 
 /// A cheap-clone handle on all topics of a node.
 #[derive(Clone, Debug)]
@@ -42,6 +44,8 @@ pub(super) struct Topic {
     pub(super) conversation: ConversationId,
     state: Mutex<State>,
     asks: mpsc::Sender<Ask>,
+    /// The last reader went.
+    pub(super) left: Notify,
     metrics: Metrics,
 }
 
@@ -104,10 +108,12 @@ impl Reader {
         self.notify.notify_one();
     }
 
-    /// Queues an event. Beyond its limit the reader has lost track, and hears so from then on.
+    /// Queues an event. Beyond its limit the reader has lost track, and hears so from then on. The largest event is not counted: one
+    /// question may be larger than the limit, and is held once for all who wait for it.
     pub fn push(&self, event: Event) {
         let mut events = lock(&self.events);
-        if events.bytes + event.frame.len() > self.bytes_max {
+        let largest = events.queue.iter().chain([&event]).map(|waiting| waiting.frame.len()).max().unwrap_or_default();
+        if events.bytes + event.frame.len() - largest > self.bytes_max {
             events.overflow = true;
             self.metrics.outbox_changed(-signed(std::mem::take(&mut events.bytes)));
             events.queue.clear();
@@ -174,6 +180,9 @@ impl Topic {
         if let Some(found) = state.readers.iter().position(|other| Arc::ptr_eq(other, reader)) {
             state.readers.swap_remove(found);
         }
+        if state.readers.is_empty() {
+            self.left.notify_one();
+        }
     }
 }
 
@@ -196,8 +205,16 @@ impl Hub {
     ) -> Result<Subscription, Error> {
         // The reader is registered before anything is read, so nothing falls between the two.
         let (topic, seen) = self.topic(conversation, reader);
-        let mut subscription =
-            Subscription { topic, reader: Arc::clone(reader), seen, cursors: Vec::new(), state: None, only: None };
+        let mut subscription = Subscription {
+            topic,
+            reader: Arc::clone(reader),
+            seen,
+            cursors: Vec::new(),
+            own: Vec::new(),
+            state: None,
+            only: None,
+            resumes: !known.is_empty(),
+        };
         let (reply, answer) = oneshot::channel();
         let ask = Ask::Attach { user: user.clone(), known: known.iter().map(|have| have.generation.clone()).collect(), reply };
         let gone = || Error::Unavailable("the node is stopping".to_owned());
@@ -210,7 +227,9 @@ impl Hub {
     /// The text so far of an open generation, for those who only look.
     pub async fn transcript(&self, user: &UserId, generation: &GenerationId) -> Result<Option<Transcript>, Error> {
         let reader = Reader::new(0, self.shared.metrics.clone());
-        let subscription = self.attach(user, &generation.conversation(), &reader, &[]).await?;
+        // By its name, since it may have ended meanwhile.
+        let have = Have { generation: generation.clone(), position: Position::START, offset: Some(0) };
+        let subscription = self.attach(user, &generation.conversation(), &reader, &[have]).await?;
         let state = subscription.topic.state();
         Ok(state.replicas.get(generation).map(|replica| replica.transcript().clone()))
     }
@@ -235,6 +254,7 @@ impl Hub {
             conversation: conversation.clone(),
             state: Mutex::default(),
             asks,
+            left: Notify::new(),
             metrics: self.shared.metrics.clone(),
         });
         topic.state().readers.push(Arc::clone(reader));
@@ -272,8 +292,12 @@ pub struct Subscription {
     reader: Arc<Reader>,
     seen: usize,
     cursors: Vec<(GenerationId, Cursor)>,
+    /// Followed since they were asked for. They may appear only later, when this reader has had them to their end.
+    own: Vec<GenerationId>,
     state: Option<ConversationState>,
     only: Option<GenerationId>,
+    /// The reader said what it has.
+    resumes: bool,
 }
 
 impl Subscription {
@@ -288,6 +312,12 @@ impl Subscription {
         self.state.as_ref()
     }
 
+    /// Whether the reader came back with something.
+    #[must_use]
+    pub fn resumes(&self) -> bool {
+        self.resumes
+    }
+
     /// Goes on with what the same reader's earlier place here had not told to the end. An answer that ended between the two is not
     /// open any more, and nothing that the reader could have named: without this nobody would tell its end.
     pub fn take_over(&mut self, mut before: Self) {
@@ -299,15 +329,23 @@ impl Subscription {
                 self.cursors.push((generation, cursor));
             }
         }
+        self.own = std::mem::take(&mut before.own);
         // What appeared meanwhile, and was not told at all.
         for generation in self.topic.state().order.get(before.seen..self.seen).unwrap_or_default() {
-            Self::join(&mut self.cursors, generation);
+            if !self.own.contains(generation) {
+                Self::join(&mut self.cursors, generation);
+            }
         }
     }
 
-    /// Follows a generation of this conversation from its first byte, unless it does so already.
-    pub fn again(&mut self, generation: &GenerationId) {
+    /// Follows a generation of this conversation from its first byte, unless it does so already; whether or not anything but its
+    /// `accepted` tells of it.
+    pub fn follow(&mut self, generation: &GenerationId) {
         Self::join(&mut self.cursors, generation);
+        if !self.own.contains(generation) {
+            self.own.truncate(OWN_MAX - 1);
+            self.own.insert(0, generation.clone());
+        }
     }
 
     fn follows(&self, generation: &GenerationId) -> bool {
@@ -379,14 +417,15 @@ impl Subscription {
         }
         if admit {
             for generation in state.order.get(self.seen..).unwrap_or_default() {
-                if self.only.as_ref().is_none_or(|only| only == generation) {
+                if self.only.as_ref().is_none_or(|only| only == generation) && !self.own.contains(generation) {
                     Self::join(&mut self.cursors, generation);
                 }
             }
             self.seen = state.order.len();
         }
-        let mut found = None;
+        let (mut found, mut looked_at) = (None, 0);
         for (generation, cursor) in &mut self.cursors {
+            looked_at += 1;
             match state.replicas.get(generation) {
                 Some(replica) => found = replica.next(cursor).map(|step| (generation.clone(), step)),
                 // Should the queue of asks be full, the next wake-up asks again.
@@ -396,6 +435,8 @@ impl Subscription {
                 break;
             }
         }
+        // The others come first next time, so that a long answer doesn't hold them up.
+        self.cursors.rotate_left(looked_at);
         if let Some((generation, step)) = &found {
             measure(&self.topic.metrics, &mut state.asked, generation, step);
         }

@@ -17,18 +17,19 @@ pub mod sse;
 mod topic;
 mod ui;
 mod unread;
+mod watches;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderName, HeaderValue, header};
+use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::get;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
 use crate::backend::{Backends, Cluster};
@@ -39,6 +40,7 @@ use allowance::Allowance;
 use auth::Auth;
 use desk::Desk;
 use hub::Hub;
+use limits::Bucket;
 use seats::Seats;
 
 pub(crate) const SOCKET_PATH: &str = "/ws/chat";
@@ -57,6 +59,10 @@ pub struct Gateway {
     pub(crate) auth: Auth,
     allowance: Allowance,
     seats: Seats,
+    handshakes: Arc<Mutex<Bucket>>,
+    /// Bytes of imports that may be held at once, in KiB.
+    imports: Arc<Semaphore>,
+    exports: Arc<Semaphore>,
     open: Arc<AtomicU32>,
 }
 
@@ -64,6 +70,11 @@ pub struct Gateway {
 const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; img-src 'self' data: blob: https: http:; connect-src 'self'; object-src 'none'; \
      base-uri 'none'; frame-ancestors 'none'; form-action 'self'";
 
+/// What JSON can make of one byte: an escaped control character is six.
+const ESCAPED_BYTES_MAX: usize = 6;
+const ENVELOPE_BYTES_MAX: usize = 64 * 1024;
+/// Conversations that are put into files at once: each is held whole.
+const EXPORTS_MAX: usize = 2;
 /// Between two looks at whether the last connection has gone.
 const DESERTED_LOOK: Duration = Duration::from_millis(50);
 
@@ -90,8 +101,31 @@ impl Gateway {
         let hub = Hub::new(backends.clone(), drain.clone(), metrics.clone(), config.linger);
         let config = Arc::new(config);
         let auth = Auth::new(backends.clone(), Arc::clone(&config), &drain, metrics.clone());
-        let (node_id, open) = (node_id.into(), Arc::default());
-        Self { node_id, config, backends, cluster, desk, hub, drain, metrics, auth, allowance, seats, open }
+        let handshakes = Arc::new(Mutex::new(Bucket::new(config.handshakes_per_second_max, Instant::now())));
+        let imports = Arc::new(Semaphore::new(config.import_bytes_max.div_ceil(1024)));
+        let exports = Arc::new(Semaphore::new(EXPORTS_MAX));
+        Self {
+            node_id: node_id.into(),
+            config,
+            backends,
+            cluster,
+            desk,
+            hub,
+            drain,
+            metrics,
+            auth,
+            allowance,
+            seats,
+            handshakes,
+            imports,
+            exports,
+            open: Arc::default(),
+        }
+    }
+
+    /// Bytes of a question as JSON: of its own may be escaped, and there is a frame, or a body, around them.
+    fn question_bytes_max(&self) -> usize {
+        self.config.prompt_bytes_max * ESCAPED_BYTES_MAX + ENVELOPE_BYTES_MAX
     }
 
     /// WebSocket connections that are open.
@@ -120,6 +154,8 @@ impl Gateway {
     pub fn router(self) -> Router {
         let identified = from_fn_with_state(self.auth.clone(), auth::identify);
         let socket = Router::new().route(SOCKET_PATH, get(socket::upgrade)).route_layer(identified.clone());
+        // Around it: to find out who comes is most of the work.
+        let socket = socket.route_layer(from_fn_with_state(self.clone(), socket::in_turn));
         let mut page = Router::new().route("/", get(ui::serve));
         if self.config.auth == AuthConfig::Anonymous {
             page = page.route_layer(identified);
@@ -158,9 +194,23 @@ async fn encrypted_only(request: Request, next: Next) -> Response {
 
 async fn measure(State(metrics): State<Metrics>, request: Request, next: Next) -> Response {
     let begun = Instant::now();
-    let method = request.method().clone();
+    let method = word(request.method());
     let route = request.extensions().get::<MatchedPath>().map_or("page".to_owned(), |path| path.as_str().to_owned());
     let response = next.run(request).await;
-    metrics.http_request(&route, method.as_str(), response.status().as_u16(), begun.elapsed());
+    metrics.http_request(&route, method, response.status().as_u16(), begun.elapsed());
     response
+}
+
+/// Any word may stand in the place of a method, and a series is kept for good: those that nobody speaks here are one.
+fn word(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
 }

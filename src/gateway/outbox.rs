@@ -1,20 +1,20 @@
 //! What a WebSocket client hears. Answers are drawn from the replicas when the socket has room, so a client that reads
 //! slowly gets larger deltas, and one that never reads costs no memory.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::pin::pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message as Packet, Utf8Bytes, WebSocket};
 use futures_util::stream::SplitSink;
 use futures_util::{SinkExt, StreamExt};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Gateway;
-use super::auth::right::Right;
+use super::auth::right::{Right, Standing};
 use super::frames;
 use super::hub::{Reader, Subscription};
 use super::resume::Step;
@@ -24,7 +24,7 @@ use crate::protocol::{ConversationChange, ServerFrame, Tail, close};
 use crate::telemetry::{Metrics, Resume};
 
 /// How long a closing handshake may take.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Clients of a leaving node come back within this, spread evenly.
 const RECONNECT_SPREAD_MS: u64 = 2_000;
 /// Messages that a connection remembers as its own.
@@ -37,39 +37,83 @@ type Poll = fn(&mut Sink, &mut std::task::Context<'_>) -> std::task::Poll<Result
 #[derive(Debug)]
 pub(super) enum Order {
     Frame(Utf8Bytes),
-    /// An `accepted` with the messages that are not news to this connection.
-    Accepted(Utf8Bytes, Box<[MessageId]>),
+    /// What became of a `send`. Until it is told, nothing that it brings about is.
+    Answer(Box<Answer>),
     /// Follow, after telling what is missed.
     Subscribe(Box<Subscription>),
     /// Follow, without a word about it.
     Follow(Box<Subscription>),
-    /// Tell this answer from its beginning, unless it is being told.
-    Again(GenerationId),
     Leave(ConversationId),
     Close(u16, &'static str),
+    /// The client said goodbye.
+    Left,
+}
+
+/// What is told of a `send` or `regenerate`.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) frame: Utf8Bytes,
+    /// Not news to this connection.
+    pub(super) own: Vec<MessageId>,
+    /// To be told from its beginning, if its conversation is followed. No hint has to come for it.
+    pub(super) follow: Option<GenerationId>,
+}
+
+/// What both halves of a connection know.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    /// Sends that were not answered yet.
+    pub(super) sending: AtomicUsize,
+    followed: Mutex<HashSet<ConversationId>>,
+    /// The code of the client's own goodbye; 0 before there was one.
+    pub(super) left: AtomicU16,
+}
+
+impl Shared {
+    pub(super) fn followed(&self) -> MutexGuard<'_, HashSet<ConversationId>> {
+        self.followed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Why the connection ends.
 enum End {
     Close(u16, &'static str),
-    /// The socket is broken.
-    Lost,
+    /// The socket is broken, or its client said goodbye.
+    Over,
+    /// The node stops, and the client takes nothing.
+    Stuck,
 }
 
 impl From<axum::Error> for End {
     fn from(_: axum::Error) -> Self {
-        Self::Lost
+        Self::Over
     }
 }
 
 pub(super) struct Outbox {
     gateway: Arc<Gateway>,
     user: UserId,
-    right: Right,
+    /// The user's rights changed.
+    doubt: Arc<Notify>,
     reader: Arc<Reader>,
-    sending: Arc<AtomicUsize>,
+    shared: Arc<Shared>,
     subscriptions: HashMap<ConversationId, Subscription>,
     own: VecDeque<MessageId>,
+}
+
+/// Returns when the right that let a client in is gone: no socket outlives it. Whoever has a lesser one comes back with that.
+async fn ended(mut right: Right, doubt: Arc<Notify>) -> End {
+    loop {
+        tokio::select! {
+            () = right.in_doubt() => {}
+            () = doubt.notified() => {}
+        }
+        match Box::pin(right.look()).await {
+            Standing::Same => {}
+            Standing::Less => return End::Close(close::GOING_AWAY, "your rights have changed; come back"),
+            Standing::Gone => return End::Close(close::UNAUTHORIZED, "logged out"),
+        }
+    }
 }
 
 /// Tells a client why it is not let in.
@@ -98,20 +142,28 @@ async fn in_time(metrics: &Metrics, sink: &mut Sink, poll: Poll) -> Result<(), E
 }
 
 impl Outbox {
-    pub(super) fn new(gateway: Arc<Gateway>, user: UserId, right: Right, reader: Arc<Reader>, sending: Arc<AtomicUsize>) -> Self {
-        Self { gateway, user, right, reader, sending, subscriptions: HashMap::new(), own: VecDeque::new() }
+    pub(super) fn new(gateway: Arc<Gateway>, user: UserId, reader: Arc<Reader>, shared: Arc<Shared>) -> Self {
+        Self { gateway, user, doubt: Arc::default(), reader, shared, subscriptions: HashMap::new(), own: VecDeque::new() }
     }
 
     /// Runs until the connection ends; answers the close code.
-    pub(super) async fn run(mut self, mut sink: Sink, orders: mpsc::Receiver<Order>, welcome: Utf8Bytes) -> u16 {
+    pub(super) async fn run(mut self, mut sink: Sink, right: Right, orders: mpsc::Receiver<Order>, welcome: Utf8Bytes) -> u16 {
         let stopped = self.gateway.drain.stopped().clone();
+        let doubt = Arc::clone(&self.doubt);
         let end = tokio::select! {
             Err(end) = self.serve(&mut sink, orders, welcome) => end,
+            // Beside it, since it may be waiting for a socket that takes nothing.
+            end = ended(right, doubt) => end,
             // A client that doesn't read must not keep the node from stopping.
-            () = async { stopped.cancelled().await; tokio::time::sleep(CLOSE_TIMEOUT).await } => End::Lost,
+            () = async { stopped.cancelled().await; tokio::time::sleep(CLOSE_TIMEOUT).await } => End::Stuck,
         };
         match end {
-            End::Lost => close::GOING_AWAY,
+            End::Stuck => close::LOST,
+            End::Over => {
+                // The answer to a goodbye is written by whoever writes next.
+                let _ = tokio::time::timeout(CLOSE_TIMEOUT, sink.close()).await;
+                close::LOST
+            }
             End::Close(code, reason) => {
                 let frame = Packet::Close(Some(CloseFrame { code, reason: reason.into() }));
                 let _ = tokio::time::timeout(CLOSE_TIMEOUT, sink.send(frame)).await;
@@ -152,9 +204,8 @@ impl Outbox {
                 }
                 order = orders.recv() => match order {
                     Some(order) => Box::pin(self.order(sink, order)).await?,
-                    None => return Err(End::Close(close::GOING_AWAY, "")),
+                    None => return Err(End::Over),
                 },
-                () = self.right.in_doubt() => self.look_again().await?,
                 () = self.reader.woken() => {}
                 hint = list.next() => match hint {
                     Some(hint) => Box::pin(self.list_changed(sink, &hint)).await?,
@@ -175,14 +226,14 @@ impl Outbox {
     async fn news(&mut self, sink: &mut Sink) -> Result<(), End> {
         loop {
             // What a `send` brings about comes after its `accepted`.
-            let admit = self.sending.load(Ordering::SeqCst) == 0;
+            let admit = self.shared.sending.load(Ordering::SeqCst) == 0;
             while let Some(event) = self.reader.event(admit).map_err(|_| End::Close(close::TRY_AGAIN_LATER, "too far behind"))? {
                 if !self.own.contains(&event.message) {
                     put(&self.gateway.metrics, sink, Packet::Text(event.frame)).await?;
                 }
             }
             let mut busy = false;
-            // Each answer gets one frame a round, so that a long one doesn't hold up the others.
+            // Each conversation gets one frame a round, so that a long answer doesn't hold up the others.
             for subscription in self.subscriptions.values_mut() {
                 if let Some((generation, step)) = subscription.next(admit) {
                     busy = true;
@@ -198,25 +249,30 @@ impl Outbox {
     async fn order(&mut self, sink: &mut Sink, order: Order) -> Result<(), End> {
         match order {
             Order::Frame(frame) => put(&self.gateway.metrics, sink, Packet::Text(frame)).await?,
-            Order::Accepted(frame, own) => {
-                self.own.extend(own);
-                let surplus = self.own.len().saturating_sub(OWN_MAX);
-                self.own.drain(..surplus);
-                put(&self.gateway.metrics, sink, Packet::Text(frame)).await?;
-            }
+            Order::Answer(answer) => self.answer(sink, *answer).await?,
             Order::Follow(subscription) => {
                 self.subscriptions.insert(subscription.conversation().clone(), *subscription);
             }
             Order::Subscribe(subscription) => self.subscribe(sink, *subscription).await?,
-            Order::Again(generation) => {
-                if let Some(subscription) = self.subscriptions.get_mut(&generation.conversation()) {
-                    subscription.again(&generation);
-                }
-            }
             Order::Leave(conversation) => {
                 self.subscriptions.remove(&conversation);
             }
             Order::Close(code, reason) => return Err(End::Close(code, reason)),
+            Order::Left => return Err(End::Over),
+        }
+        Ok(())
+    }
+
+    async fn answer(&mut self, sink: &mut Sink, answer: Answer) -> Result<(), End> {
+        self.own.extend(answer.own);
+        let surplus = self.own.len().saturating_sub(OWN_MAX);
+        self.own.drain(..surplus);
+        put(&self.gateway.metrics, sink, Packet::Text(answer.frame)).await?;
+        self.shared.sending.fetch_sub(1, Ordering::SeqCst);
+        if let Some(generation) = answer.follow
+            && let Some(subscription) = self.subscriptions.get_mut(&generation.conversation())
+        {
+            subscription.follow(&generation);
         }
         Ok(())
     }
@@ -238,7 +294,9 @@ impl Outbox {
             };
             put(&self.gateway.metrics, sink, Packet::Text(frames::of_step(generation, step))).await?;
         }
-        self.gateway.metrics.ws_resumed(resume);
+        if subscription.resumes() {
+            self.gateway.metrics.ws_resumed(resume);
+        }
         subscription.caught_up();
         self.say(sink, &ServerFrame::CaughtUp { conversation: conversation.clone() }).await?;
         self.subscriptions.insert(conversation, subscription);
@@ -255,22 +313,18 @@ impl Outbox {
         if tails.is_empty() { Ok(()) } else { self.say(sink, &ServerFrame::Heartbeat { tails }).await }
     }
 
-    /// A socket must not outlive the right that let it in.
-    async fn look_again(&mut self) -> Result<(), End> {
-        match self.right.holds().await {
-            true => Ok(()),
-            false => Err(End::Close(close::UNAUTHORIZED, "logged out")),
-        }
-    }
-
     async fn list_changed(&mut self, sink: &mut Sink, hint: &Hint) -> Result<(), End> {
         let change = match hint {
             Hint::Conversation { conversation } => ConversationChange { conversation: conversation.clone(), deleted: false },
             Hint::ConversationDeleted { conversation } => {
                 self.subscriptions.remove(&conversation.id);
+                self.shared.followed().remove(&conversation.id);
                 ConversationChange { conversation: conversation.clone(), deleted: true }
             }
-            Hint::Access => return self.look_again().await,
+            Hint::Access => {
+                self.doubt.notify_one();
+                return Ok(());
+            }
             _ => return Ok(()),
         };
         self.say(sink, &ServerFrame::Conversation { conversation: change }).await

@@ -37,7 +37,7 @@ pub(super) struct Seats {
 
 /// A place among the connections. Given back when it is dropped.
 #[derive(Debug)]
-pub(super) struct Seat {
+pub struct Seat {
     rooms: Box<[Arc<str>]>,
     here: Arc<Here>,
 }

@@ -1,15 +1,15 @@
 //! One WebSocket connection: what the client says. What it hears is in `outbox`; both run inside one task.
 
-use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::Extension;
-use axum::extract::State;
 use axum::extract::ws::{Message as Packet, WebSocket, WebSocketUpgrade};
+use axum::extract::{FromRequestParts, Request, State};
 use axum::http::HeaderMap;
 use axum::http::header::ACCEPT_LANGUAGE;
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::{Stream, StreamExt};
 use tokio::sync::mpsc;
@@ -23,11 +23,11 @@ use super::auth::right::Right;
 use super::desk::Asked;
 use super::error::{About, Refusal};
 use super::frames;
-use super::hub::{Have, Reader};
+use super::hub::{Have, Reader, lock};
 use super::limits::Bucket;
-use super::outbox::{self, Order, Outbox};
+use super::outbox::{self, Answer, CLOSE_TIMEOUT, Order, Outbox, Shared};
 use super::seats::Seat;
-use crate::backend::Submitted;
+use crate::backend::{Error, Submitted};
 use crate::model::{ConversationId, GenerationId, MessageId, Position};
 use crate::protocol::{CLIENT_FRAMES, ClientFrame, ErrorCode, Known, PROTOCOL_VERSION, SUBPROTOCOL, ServerFrame, close};
 
@@ -42,9 +42,23 @@ const KNOWN_MAX: usize = 200;
 const READ_BUFFER_BYTES: usize = 1024;
 /// So much is put together before it is written without being flushed.
 const WRITE_BUFFER_BYTES: usize = 4 * 1024;
-/// What JSON can make of a question's bytes (an escaped control character is six), and the frame around it.
-const ESCAPED_BYTES_MAX: usize = 6;
-const ENVELOPE_BYTES_MAX: usize = 64 * 1024;
+
+/// Lets so many a second through to [`upgrade`]; the others hear as soon as they are connected that it is too early.
+pub(super) async fn in_turn(State(gateway): State<Gateway>, request: Request, next: Next) -> Response {
+    if lock(&gateway.handshakes).take(Instant::now()).is_ok() {
+        return next.run(request).await;
+    }
+    let (mut parts, _) = request.into_parts();
+    let socket = match WebSocketUpgrade::from_request_parts(&mut parts, &gateway).await {
+        Ok(socket) => socket.protocols([SUBPROTOCOL]),
+        Err(rejection) => return rejection.into_response(),
+    };
+    gateway.metrics.ws_rejected("storm");
+    socket.on_upgrade(async move |socket| {
+        let refusal = outbox::refuse(socket, close::TRY_AGAIN_LATER, "too many come at once; try again in a moment");
+        gateway.drain.spawn("refusal", refusal);
+    })
+}
 
 /// `GET /ws/chat`.
 pub(super) async fn upgrade(
@@ -63,7 +77,7 @@ pub(super) async fn upgrade(
     let known = caller.zip(asker).map(|(Extension(caller), Extension(asker))| (caller, asker));
     let admitted = admit(&gateway, known, &headers);
     let locale = headers.get(ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok()).and_then(locale);
-    let frame_bytes_max = gateway.config.prompt_bytes_max * ESCAPED_BYTES_MAX + ENVELOPE_BYTES_MAX;
+    let frame_bytes_max = gateway.question_bytes_max();
     socket
         .protocols([SUBPROTOCOL])
         .read_buffer_size(READ_BUFFER_BYTES)
@@ -136,7 +150,7 @@ fn serve(
     let (sink, stream) = socket.split();
     let (orders, ordered) = mpsc::channel(ORDERS_MAX);
     let reader = Reader::new(gateway.config.outbox_bytes_max, gateway.metrics.clone());
-    let sending = Arc::new(AtomicUsize::new(0));
+    let shared = Arc::<Shared>::default();
     let welcome = ServerFrame::Welcome {
         connection: format!("con_{}", uuid::Uuid::now_v7().simple()),
         node: gateway.node_id.to_string(),
@@ -145,24 +159,28 @@ fn serve(
         heartbeat_ms: u32::try_from(gateway.config.heartbeat.as_millis()).unwrap_or(u32::MAX),
         locale,
     };
-    let outbox = Outbox::new(Arc::clone(&gateway), user.clone(), right, Arc::clone(&reader), Arc::clone(&sending));
+    let outbox = Outbox::new(Arc::clone(&gateway), user.clone(), Arc::clone(&reader), Arc::clone(&shared));
     let connection = Connection {
         limit: Bucket::new(gateway.config.frames_per_second_max, Instant::now()),
         gateway: Arc::clone(&gateway),
         asker,
         orders,
+        shared: Arc::clone(&shared),
         reader,
-        sending,
-        followed: HashSet::new(),
         bad_frames: 0,
     };
-    let said = Box::pin(outbox.run(sink, ordered, frames::encode(&welcome)));
+    let mut said = Box::pin(outbox.run(sink, right, ordered, frames::encode(&welcome)));
     let heard = Box::pin(connection.run(stream));
     async move {
         // One task for both halves. The outbox ends last: it says why.
         let code = tokio::select! {
-            code = said => code,
-            () = heard => close::GOING_AWAY,
+            code = &mut said => code,
+            // It may be saying goodbye just now, and if not, it finds that nobody asks any more.
+            () = heard => tokio::time::timeout(CLOSE_TIMEOUT * 2, said).await.unwrap_or(close::LOST),
+        };
+        let code = match shared.left.load(Ordering::Relaxed) {
+            0 => code,
+            left => left,
         };
         drop(seat);
         gateway.open.fetch_sub(1, Ordering::Relaxed);
@@ -175,9 +193,7 @@ struct Connection {
     asker: Asker,
     orders: mpsc::Sender<Order>,
     reader: Arc<Reader>,
-    /// Sends whose `accepted` is not queued yet: no new answer may be shown before it.
-    sending: Arc<AtomicUsize>,
-    followed: HashSet<ConversationId>,
+    shared: Arc<Shared>,
     limit: Bucket,
     bad_frames: u32,
 }
@@ -198,7 +214,7 @@ impl Connection {
                 Packet::Text(text) => Box::pin(self.text(text.as_str())).await,
                 Packet::Binary(_) => self.bad(None, "frames are text").await,
                 Packet::Ping(_) | Packet::Pong(_) => true,
-                Packet::Close(_) => return,
+                Packet::Close(goodbye) => return self.left(goodbye.map_or(close::NO_CODE, |goodbye| goodbye.code)).await,
             };
             if !goes_on {
                 return;
@@ -218,6 +234,16 @@ impl Connection {
         self.order(Order::Close(code, reason)).await;
         // The outbox ends the connection once it has said so, or once its own deadline is over.
         self.orders.closed().await;
+    }
+
+    /// The client waits for the answer to its goodbye, and the outbox is who writes.
+    async fn left(&self, code: u16) {
+        self.shared.left.store(code, Ordering::Relaxed);
+        let answered = async {
+            self.order(Order::Left).await;
+            self.orders.closed().await;
+        };
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, answered).await;
     }
 
     async fn refuse(&self, refusal: Refusal, about: About) -> bool {
@@ -273,8 +299,7 @@ impl Connection {
                     options: send.options,
                 };
                 let request_id = asked.request_id.clone();
-                // With a parent it may be the parent that is missing.
-                let named = asked.conversation.clone().filter(|_| asked.parent.is_none());
+                let named = asked.conversation.clone();
                 let gateway = Arc::clone(&self.gateway);
                 let asker = self.asker.clone();
                 self.submit(request_id, named, async move { gateway.desk.send(&asker, asked).await }).await
@@ -282,7 +307,8 @@ impl Connection {
             ClientFrame::Regenerate { request_id, message, model } => {
                 let gateway = Arc::clone(&self.gateway);
                 let (asker, request) = (self.asker.clone(), request_id.clone());
-                self.submit(request_id, None, async move {
+                let named = MessageId::parse(&message).ok().map(|id| id.conversation().to_string());
+                self.submit(request_id, named, async move {
                     gateway.desk.regenerate(&asker, request, &message, model.as_deref()).await
                 })
                 .await
@@ -290,7 +316,7 @@ impl Connection {
             ClientFrame::Subscribe { conversation, known } => self.subscribe(conversation, known).await,
             ClientFrame::Unsubscribe { conversation } => match ConversationId::parse(&conversation) {
                 Ok(id) => {
-                    self.followed.remove(&id);
+                    self.shared.followed().remove(&id);
                     self.order(Order::Leave(id)).await
                 }
                 Err(_) => true,
@@ -302,26 +328,36 @@ impl Connection {
         }
     }
 
-    /// `conversation` is what is not there, should something not be.
+    /// `conversation` is what may not be there, should something not be.
     async fn submit(
         &mut self,
         request_id: String,
         conversation: Option<String>,
         submit: impl Future<Output = Result<Submitted, Refusal>>,
     ) -> bool {
-        self.sending.fetch_add(1, Ordering::SeqCst);
+        self.shared.sending.fetch_add(1, Ordering::SeqCst);
         let asked = Instant::now();
-        let outcome = submit.await;
-        let goes_on = match &outcome {
-            Ok(submitted) => self.accepted(request_id, submitted, asked).await,
+        match submit.await {
+            Ok(submitted) => self.accepted(request_id, &submitted, asked).await,
             Err(refusal) => {
-                let conversation = conversation.filter(|_| refusal.code == ErrorCode::NotFound);
-                self.refuse(refusal.clone(), About { request_id: Some(request_id), conversation, ..About::default() }).await
+                let conversation = match conversation {
+                    Some(named) if refusal.code == ErrorCode::NotFound && self.is_missing(&named).await => Some(named),
+                    _ => None,
+                };
+                let frame = refusal.frame(About { request_id: Some(request_id), conversation, ..About::default() });
+                self.answer(Answer { frame: frames::encode(&frame), own: Vec::new(), follow: None }).await
             }
-        };
-        self.sending.fetch_sub(1, Ordering::SeqCst);
-        self.reader.wake();
-        goes_on
+        }
+    }
+
+    /// Whether it is the conversation that is not there, and not something in it.
+    async fn is_missing(&self, conversation: &str) -> bool {
+        let Ok(id) = ConversationId::parse(conversation) else { return true };
+        self.gateway.backends.store.conversation(&self.asker.user, &id).await == Err(Error::NotFound)
+    }
+
+    async fn answer(&self, answer: Answer) -> bool {
+        self.order(Order::Answer(Box::new(answer))).await
     }
 
     async fn accepted(&mut self, request_id: String, submitted: &Submitted, asked: Instant) -> bool {
@@ -332,42 +368,45 @@ impl Connection {
             user_message: submitted.user_message.clone(),
             assistant_message: submitted.assistant_message.clone(),
         };
-        let ids: Vec<MessageId> = vec![submitted.user_message.id.clone(), submitted.assistant_message.id.clone()];
-        if !self.order(Order::Accepted(frames::encode(&frame), ids.into())).await {
+        let own = vec![submitted.user_message.id.clone(), submitted.assistant_message.id.clone()];
+        let generation = submitted.assistant_message.generation.clone();
+        let (follows, full) = {
+            let followed = self.shared.followed();
+            (followed.contains(&conversation), followed.len() >= self.gateway.config.subscriptions_max)
+        };
+        // Where it is followed already, nothing else may tell of it: the hint may be lost, or a repeated request's answer have ended.
+        let follow = generation.clone().filter(|_| follows);
+        if !self.answer(Answer { frame: frames::encode(&frame), own, follow }).await {
             return false;
         }
-        if self.followed.contains(&conversation) {
+        if follows {
             self.asked(submitted, asked);
-            return self.again(submitted).await;
+            return true;
+        }
+        let about = || About { conversation: Some(conversation.to_string()), ..About::default() };
+        if full {
+            return self.refuse(self.follows_too_much(), about()).await;
         }
         // A repeated request may be for an answer that has ended: its end is shown like any other's.
-        let have = submitted.assistant_message.generation.iter().map(|generation| Have {
-            generation: generation.clone(),
-            position: Position::START,
-            offset: Some(0),
-        });
-        let known: Vec<Have> = have.collect();
+        let have = |generation| Have { generation, position: Position::START, offset: Some(0) };
+        let known: Vec<Have> = generation.map(have).into_iter().collect();
         match self.gateway.hub.attach(&self.asker.user, &conversation, &self.reader, &known).await {
             Ok(mut subscription) => {
                 subscription.caught_up();
                 self.asked(submitted, asked);
-                self.followed.insert(conversation);
+                self.shared.followed().insert(conversation);
                 self.order(Order::Follow(Box::new(subscription))).await
             }
-            Err(error) => {
-                let about = About { conversation: Some(conversation.to_string()), ..About::default() };
-                self.refuse(error.into(), about).await
-            }
+            Err(error) => self.refuse(error.into(), about()).await,
         }
     }
 
-    /// A repeated request may be for an answer that had ended before this connection followed its conversation: nothing else would
-    /// tell of it.
-    async fn again(&self, submitted: &Submitted) -> bool {
-        match submitted.assistant_message.generation.clone().filter(|_| submitted.repeated) {
-            Some(generation) => self.order(Order::Again(generation)).await,
-            None => true,
-        }
+    fn follows_too_much(&self) -> Refusal {
+        let message = format!(
+            "a connection follows at most {} conversations and knows {KNOWN_MAX} answers of one",
+            self.gateway.config.subscriptions_max
+        );
+        Refusal::new(ErrorCode::Overloaded, message)
     }
 
     /// To measure how long the first token takes: a repeated question began earlier, so nobody knows.
@@ -380,17 +419,16 @@ impl Connection {
     async fn subscribe(&mut self, conversation: String, known: Vec<Known>) -> bool {
         let about = || About { conversation: Some(conversation.clone()), ..About::default() };
         let Ok(id) = ConversationId::parse(&conversation) else { return self.refuse(Refusal::not_found(), about()).await };
-        let room = self.followed.len() < self.gateway.config.subscriptions_max || self.followed.contains(&id);
+        let room = {
+            let followed = self.shared.followed();
+            followed.len() < self.gateway.config.subscriptions_max || followed.contains(&id)
+        };
         if !room || known.len() > KNOWN_MAX {
-            let message = format!(
-                "a connection follows at most {} conversations and knows {KNOWN_MAX} answers of one",
-                self.gateway.config.subscriptions_max
-            );
-            return self.refuse(Refusal::new(ErrorCode::Overloaded, message), about()).await;
+            return self.refuse(self.follows_too_much(), about()).await;
         }
         match self.gateway.hub.attach(&self.asker.user, &id, &self.reader, &haves(&id, known)).await {
             Ok(subscription) => {
-                self.followed.insert(id);
+                self.shared.followed().insert(id);
                 self.order(Order::Subscribe(Box::new(subscription))).await
             }
             Err(error) => self.refuse(error.into(), about()).await,

@@ -8,14 +8,14 @@ use std::time::Duration;
 use axum::extract::ws::Utf8Bytes;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use futures_util::stream;
+use futures_util::{FutureExt, stream};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Gateway;
 use super::allowance::Asker;
 use super::auth::Caller;
-use super::auth::right::Right;
+use super::auth::right::{Right, Standing};
 use super::error::Refusal;
 use super::frames;
 use super::hub::{Have, Reader, Subscription};
@@ -37,23 +37,30 @@ struct Feed {
     _seat: Seat,
 }
 
+/// A place for a stream that is about to begin.
+///
+/// # Errors
+/// `rate_limited` when too many connections are open.
+pub async fn seat(gateway: &Gateway, asker: &Asker) -> Result<Seat, Refusal> {
+    gateway.seats.take(asker).await.map_err(|too_many| {
+        gateway.metrics.rate_limited(too_many.scope);
+        Refusal::new(ErrorCode::RateLimited, "too many connections").retry_after(SEAT_RETRY_MS)
+    })
+}
+
 /// The events of one answer behind `after`, with `first` before them. `asked` is when its question came, if it just did.
 ///
 /// # Errors
-/// `not_found` when it isn't this user's, `rate_limited` when too many connections are open.
+/// `not_found` when it isn't this user's.
 pub async fn answer(
     gateway: &Gateway,
     caller: &Caller,
-    asker: &Asker,
+    seat: Seat,
     generation: GenerationId,
     after: Option<Position>,
     first: Option<ServerFrame>,
     asked: Option<Instant>,
 ) -> Result<Response, Refusal> {
-    let seat = gateway.seats.take(asker).await.map_err(|too_many| {
-        gateway.metrics.rate_limited(too_many.scope);
-        Refusal::new(ErrorCode::RateLimited, "too many connections").retry_after(SEAT_RETRY_MS)
-    })?;
     let reader = Reader::new(gateway.config.outbox_bytes_max, gateway.metrics.clone());
     let position = after.unwrap_or(Position::START);
     let have = Have { generation: generation.clone(), position, offset: None };
@@ -80,6 +87,10 @@ pub async fn answer(
 
 async fn next(feed: &mut Feed) -> Option<Event> {
     loop {
+        // Whoever reads slowly is never waited for below.
+        if feed.right.in_doubt().now_or_never().is_some() && feed.right.look().await != Standing::Same {
+            return None;
+        }
         if let Some(frame) = feed.first.pop_front() {
             return Some(event(&frame));
         }
@@ -95,7 +106,7 @@ async fn next(feed: &mut Feed) -> Option<Event> {
         tokio::select! {
             () = feed.reader.woken() => {}
             () = feed.stopped.cancelled() => return None,
-            () = feed.right.in_doubt() => if !feed.right.holds().await {
+            () = feed.right.in_doubt() => if feed.right.look().await != Standing::Same {
                 return None;
             },
         }

@@ -1,7 +1,7 @@
 //! The task behind one watched conversation: it takes hints from the backplane, reads the store where they leave gaps, and
 //! keeps the replicas that readers draw from. All reads of a log on this node go through here, one at a time.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,49 +13,36 @@ use tokio::time::Instant;
 use super::frames;
 use super::hub::{Ask, Event, Shared, Topic};
 use super::resume::{Offered, Replica};
+use super::watches::{CHECKS, POLL_EVERY, Watches};
 use crate::backend::{ConversationState, Error, Hint, Hints, LogPage, PathEnd, PathQuery, Phase, Progress, Subject};
 use crate::log::{Broken, Entry};
-use crate::model::{GenerationId, Message, MessageId, Position, UserId};
+use crate::model::{GenerationId, Message, MessageId, Position, Time, UserId};
 use crate::protocol::ServerFrame;
 
 /// Bytes of log that one read may bring.
 const PAGE_BYTES_MAX: usize = 256 * 1024;
-/// When a log is compared with the store after it came into view; then every [`CHECK_EVERY`] while it is open.
-const CHECKS: [Duration; 3] = [Duration::from_millis(100), Duration::from_millis(500), Duration::from_secs(2)];
-const CHECK_EVERY: Duration = Duration::from_secs(5);
-/// While hints can't come, or a read failed.
-const POLL_EVERY: Duration = Duration::from_millis(200);
-/// How often a waiting answer's place in the queue is read.
-const QUEUE_EVERY: Duration = Duration::from_secs(1);
 /// How often an idle conversation is compared with the store, in case the hint of a new message was lost.
 const CONVERSATION_EVERY: Duration = Duration::from_secs(30);
+/// The same while no hints come at all.
+const CONVERSATION_POLL: Duration = Duration::from_secs(1);
+/// The same after a hint that it changed: by then what is new was told, or its hint was lost.
+const CHANGED_AFTER: Duration = Duration::from_secs(2);
+/// What was written so long before anybody was let in is no news here, even if its node's clock is behind.
+const CLOCKS_APART_MS: u64 = 10_000;
 
 struct Task {
     shared: Arc<Shared>,
     topic: Arc<Topic>,
     /// Whose conversation it is: whoever was let in last, and only the owner is.
     user: Option<UserId>,
+    /// When the first reader was let in.
+    since: Time,
+    /// The readers were told of everything up to here.
     version: u64,
-    watches: HashMap<GenerationId, Watch>,
+    watches: Watches,
     announced: HashSet<MessageId>,
     conversation_check: Instant,
     idle_since: Option<Instant>,
-}
-
-/// When a log is compared with the store next.
-struct Watch {
-    next: Instant,
-    checks: usize,
-    /// When it ended: its replica is put away after the linger time.
-    ended: Option<Instant>,
-    /// When the last piece of text came.
-    spoke: Option<Instant>,
-}
-
-impl Watch {
-    fn first(next: Instant) -> Self {
-        Self { next, checks: 0, ended: None, spoke: None }
-    }
 }
 
 pub(super) async fn run(shared: Arc<Shared>, topic: Arc<Topic>, mut asks: mpsc::Receiver<Ask>) {
@@ -66,10 +53,11 @@ pub(super) async fn run(shared: Arc<Shared>, topic: Arc<Topic>, mut asks: mpsc::
     let mut stopped = pin!(stopped.cancelled());
     let mut task = Task {
         shared,
-        topic,
+        topic: Arc::clone(&topic),
         user: None,
+        since: Time::now(),
         version: 0,
-        watches: HashMap::new(),
+        watches: Watches::default(),
         announced: HashSet::new(),
         conversation_check: Instant::now() + CHECKS[1],
         idle_since: None,
@@ -88,6 +76,12 @@ pub(super) async fn run(shared: Arc<Shared>, topic: Arc<Topic>, mut asks: mpsc::
                 None => return,
             },
             Ok(()) = health.changed() => task.check_all(),
+            // Nobody was ever let in, so nobody comes back: anybody can name conversations that are not there.
+            () = topic.left.notified(), if task.user.is_none() => {
+                if task.shared.forget(&topic) {
+                    return;
+                }
+            }
             () = tokio::time::sleep_until(task.next_check()) => {
                 if task.tick().await {
                     return;
@@ -110,9 +104,23 @@ impl Task {
     }
 
     async fn attach(&mut self, user: UserId, known: Vec<GenerationId>) -> Result<ConversationState, Error> {
-        let state = self.shared.backends.store.conversation(&user, &self.topic.conversation).await?;
-        self.user = Some(user);
-        self.version = self.version.max(state.conversation.version);
+        let store = Arc::clone(&self.shared.backends.store);
+        let state = match &self.user {
+            Some(_) => store.conversation(&user, &self.topic.conversation).await?,
+            None => {
+                let newest = self.newest();
+                let (state, newest) = tokio::join!(store.conversation(&user, &self.topic.conversation), store.path(&newest));
+                // What is there already is no news.
+                self.announced.extend(newest.into_iter().flat_map(|page| page.items).map(|item| item.message.id));
+                state?
+            }
+        };
+        if self.user.replace(user).is_none() {
+            (self.since, self.version) = (Time::now(), state.conversation.version);
+        } else if state.conversation.version > self.version {
+            self.compare_within(CHANGED_AFTER);
+        }
+        self.compare_within(self.pace());
         for open in &state.open {
             self.appear(&open.generation);
         }
@@ -124,17 +132,23 @@ impl Task {
         Ok(state)
     }
 
-    /// A generation came into view.
+    /// A generation came into view of every reader.
     fn appear(&mut self, generation: &GenerationId) {
+        self.hold(generation);
+        let mut state = self.topic.state();
+        if !state.order.contains(generation) {
+            state.order.push(generation.clone());
+        }
+    }
+
+    /// A generation is looked at by whoever named it.
+    fn hold(&mut self, generation: &GenerationId) {
         let mut state = self.topic.state();
         if !state.replicas.contains_key(generation) {
             state.replicas.insert(generation.clone(), Replica::new(generation.clone()));
-            if !state.order.contains(generation) {
-                state.order.push(generation.clone());
-            }
         }
         drop(state);
-        self.watches.entry(generation.clone()).or_insert(Watch::first(Instant::now() + CHECKS[0]));
+        self.watches.begin(generation);
     }
 
     /// Reads what is missing of a log, and the final message once it has ended; or soon again.
@@ -156,7 +170,7 @@ impl Task {
 
     /// Nothing more comes of this conversation: who waits for something of it need not.
     fn deleted(&mut self) {
-        self.watches.clear();
+        self.watches.forget_all();
         let mut state = self.topic.state();
         state.replicas.clear();
         state.deleted = true;
@@ -173,7 +187,7 @@ impl Task {
         let result = self.read(generation, after).await;
         if let Err(error) = &result {
             tracing::debug!(%generation, %error, "log could not be read");
-            self.soon(generation);
+            self.watches.soon(generation);
         }
         // A reader that still has nothing to draw from would only ask again, as fast as the store can refuse.
         if result.is_ok() || held.is_some() {
@@ -206,7 +220,7 @@ impl Task {
 
     /// Folds a page in; answers how far the replica is, and whether the log has ended.
     fn absorb(&mut self, generation: &GenerationId, page: &LogPage) -> Result<(Position, bool), Broken> {
-        self.appear(generation);
+        self.hold(generation);
         let mut state = self.topic.state();
         let Some(replica) = state.replicas.get_mut(generation) else { return Ok((page.tail, false)) };
         for (position, entry) in &page.entries {
@@ -232,22 +246,23 @@ impl Task {
     /// Fetches the final message. Where the log is gone and the message still open, its owner or the sweep will end it.
     async fn finish(&mut self, generation: &GenerationId) -> Result<(), Error> {
         let message = match self.shared.backends.store.message(&generation.message()).await {
-            Ok(message) if message.status.is_open() => return Err(Error::Gone),
-            Ok(message) => message,
-            Err(Error::NotFound) => {
+            Ok(message) if message.generation.as_ref() == Some(generation) => match message.status.is_open() {
+                true => return Err(Error::Gone),
+                false => message,
+            },
+            // Nothing was ever generated under this name, which may be made of a question's.
+            Ok(_) | Err(Error::NotFound) => {
                 self.topic.state().replicas.remove(generation);
-                self.watches.remove(generation);
+                self.watches.forget(generation);
                 return Ok(());
             }
             Err(error) => return Err(error),
         };
-        self.appear(generation);
+        self.hold(generation);
         if let Some(replica) = self.topic.state().replicas.get_mut(generation) {
             replica.finish(message);
         }
-        if let Some(watch) = self.watches.get_mut(generation) {
-            watch.ended = Some(Instant::now());
-        }
+        self.watches.ended(generation);
         Ok(())
     }
 
@@ -274,8 +289,22 @@ impl Task {
             }
             Hint::Message { message } => self.message(message).await,
             Hint::ConversationDeleted { .. } => self.deleted(),
-            Hint::Conversation { conversation } => self.version = self.version.max(conversation.version),
-            Hint::Work { .. } | Hint::Cancel { .. } | Hint::Access => {}
+            // It says that something is new, and not what.
+            Hint::Conversation { conversation } if conversation.version > self.version => self.compare_within(CHANGED_AFTER),
+            Hint::Conversation { .. } | Hint::Work { .. } | Hint::Cancel { .. } | Hint::Access => {}
+        }
+    }
+
+    /// The hint of its message was lost: with the message if that can be had, and else without.
+    async fn unknown(&mut self, generation: &GenerationId) {
+        self.refresh().await;
+        if generation.conversation() != self.topic.conversation || self.topic.state().replicas.contains_key(generation) {
+            return;
+        }
+        self.load(generation).await;
+        if !self.is_finished(generation) {
+            self.appear(generation);
+            self.topic.wake();
         }
     }
 
@@ -300,7 +329,7 @@ impl Task {
             })
         };
         match offered {
-            None => self.refresh().await,
+            None => self.unknown(generation).await,
             Some((Ok(Offered::Known), _)) => {}
             Some((Ok(Offered::Applied), false)) => {
                 self.spoke(generation, entry);
@@ -318,10 +347,10 @@ impl Task {
 
     /// Measures the silence before a piece of text.
     fn spoke(&mut self, generation: &GenerationId, entry: &Entry) {
-        if let (Entry::Delta(_), Some(watch)) = (entry, self.watches.get_mut(generation))
-            && let Some(before) = watch.spoke.replace(Instant::now())
+        if let Entry::Delta(_) = entry
+            && let Some(silence) = self.watches.spoke(generation)
         {
-            self.shared.metrics.token_gap(before.elapsed());
+            self.shared.metrics.token_gap(silence);
         }
     }
 
@@ -329,6 +358,12 @@ impl Task {
     async fn message(&mut self, message: &Message) {
         if message.conversation != self.topic.conversation {
             return;
+        }
+        self.announced.insert(message.id.clone());
+        let frame = ServerFrame::Message { conversation: message.conversation.clone(), message: message.clone() };
+        let event = Event { message: message.id.clone(), frame: frames::encode(&frame) };
+        for reader in &self.topic.state().readers {
+            reader.push(event.clone());
         }
         if let Some(generation) = &message.generation {
             self.appear(generation);
@@ -338,37 +373,37 @@ impl Task {
                 self.load(generation).await;
             }
         }
-        self.announced.insert(message.id.clone());
-        let frame = ServerFrame::Message { conversation: message.conversation.clone(), message: message.clone() };
-        let event = Event { message: message.id.clone(), frame: frames::encode(&frame) };
-        for reader in &self.topic.state().readers {
-            reader.push(event.clone());
-        }
     }
 
     /// Compares the conversation with the store: a hint of something new may have been lost.
     async fn refresh(&mut self) {
-        self.conversation_check = Instant::now() + CONVERSATION_EVERY;
+        self.conversation_check = Instant::now() + self.pace();
         let Some(user) = self.user.clone() else { return };
-        let store = Arc::clone(&self.shared.backends.store);
-        let Ok(state) = store.conversation(&user, &self.topic.conversation).await else {
-            self.conversation_check = Instant::now() + CHECKS[2];
-            return;
-        };
-        if state.conversation.version <= self.version {
-            return;
+        if let Err(error) = self.compare(&user).await {
+            tracing::debug!(conversation = %self.topic.conversation, %error, "conversation could not be compared");
+            self.compare_within(CHANGED_AFTER);
         }
-        self.version = state.conversation.version;
-        let query = PathQuery { conversation: self.topic.conversation.clone(), end: PathEnd::NewestLeaf, limit: 2 };
-        let mut news: Vec<Message> =
-            store.path(&query).await.map(|page| page.items.into_iter().map(|item| item.message).collect()).unwrap_or_default();
+    }
+
+    async fn compare(&mut self, user: &UserId) -> Result<(), Error> {
+        let store = Arc::clone(&self.shared.backends.store);
+        let state = store.conversation(user, &self.topic.conversation).await?;
+        if state.conversation.version <= self.version {
+            return Ok(());
+        }
+        let mut news: Vec<Message> = match store.path(&self.newest()).await {
+            Ok(page) => page.items.into_iter().map(|item| item.message).collect(),
+            Err(Error::NotFound) => Vec::new(),
+            Err(error) => return Err(error),
+        };
         for open in &state.open {
             if !news.iter().any(|message| message.id == open.message) {
-                news.extend(store.message(&open.message).await);
+                news.push(store.message(&open.message).await?);
             }
         }
         for message in news {
-            if !self.announced.contains(&message.id) {
+            let is_news = message.created_at.0.saturating_add(CLOCKS_APART_MS) >= self.since.0;
+            if is_news && !self.announced.contains(&message.id) {
                 self.message(&message).await;
             }
         }
@@ -376,27 +411,38 @@ impl Task {
             self.appear(&open.generation);
             self.load(&open.generation).await;
         }
+        // Not before: what failed is tried again.
+        self.version = state.conversation.version;
+        Ok(())
     }
 
-    /// Brings the next comparison with the store forward.
-    fn soon(&mut self, generation: &GenerationId) {
-        let soon = Instant::now() + POLL_EVERY;
-        let watch = self.watches.entry(generation.clone()).or_insert(Watch::first(soon));
-        watch.next = watch.next.min(soon);
+    /// The last question and its answer.
+    fn newest(&self) -> PathQuery {
+        PathQuery { conversation: self.topic.conversation.clone(), end: PathEnd::NewestLeaf, limit: 2 }
+    }
+
+    fn hints_come(&self) -> bool {
+        self.shared.backends.health.borrow().backplane.is_up()
+    }
+
+    fn pace(&self) -> Duration {
+        if self.hints_come() { CONVERSATION_EVERY } else { CONVERSATION_POLL }
+    }
+
+    fn compare_within(&mut self, time: Duration) {
+        self.conversation_check = self.conversation_check.min(Instant::now() + time);
     }
 
     /// A link came or went: compare everything soon.
     fn check_all(&mut self) {
-        let soon = Instant::now() + POLL_EVERY;
-        self.watches.values_mut().for_each(|watch| watch.next = watch.next.min(soon));
-        self.conversation_check = self.conversation_check.min(soon);
+        self.watches.all_soon();
+        self.compare_within(POLL_EVERY);
     }
 
     fn next_check(&self) -> Instant {
         let linger = self.shared.linger;
-        let watches = self.watches.values().map(|watch| watch.ended.map_or(watch.next, |ended| ended + linger));
         let idle = self.idle_since.map_or_else(|| Instant::now() + linger, |since| since + linger);
-        watches.chain([self.conversation_check, idle]).min().unwrap_or(idle)
+        self.watches.next(linger).into_iter().chain([self.conversation_check, idle]).min().unwrap_or(idle)
     }
 
     /// Does what is due; `true` when nobody needs this topic any more.
@@ -416,13 +462,7 @@ impl Task {
                 self.conversation_check = now + CONVERSATION_EVERY;
             }
         }
-        let due: Vec<GenerationId> = self
-            .watches
-            .iter()
-            .filter(|(_, watch)| watch.ended.is_none() && now >= watch.next)
-            .map(|(id, _)| id.clone())
-            .collect();
-        for generation in due {
+        for generation in self.watches.due(now) {
             self.check(&generation).await;
         }
         self.put_away(now);
@@ -430,32 +470,17 @@ impl Task {
     }
 
     async fn check(&mut self, generation: &GenerationId) {
-        let hints_come = self.shared.backends.health.borrow().backplane.is_up();
         let queued = self.topic.state().replicas.get(generation).is_some_and(|replica| replica.position() == Position::START);
-        if let Some(watch) = self.watches.get_mut(generation) {
-            watch.checks += 1;
-            let planned = CHECKS.get(watch.checks).map_or(CHECK_EVERY, |at| *at - CHECKS[watch.checks - 1]);
-            let pause = if !hints_come {
-                POLL_EVERY
-            } else if queued {
-                planned.min(QUEUE_EVERY)
-            } else {
-                planned
-            };
-            watch.next = Instant::now() + pause;
-        }
+        self.watches.checked(generation, self.hints_come(), queued);
         self.load(generation).await;
     }
 
     /// Forgets ended answers that were watched long enough; who still needs one asks for it.
     fn put_away(&mut self, now: Instant) {
-        let linger = self.shared.linger;
-        let old = |watch: &Watch| watch.ended.is_some_and(|ended| now >= ended + linger);
-        let ids: Vec<GenerationId> = self.watches.iter().filter(|(_, watch)| old(watch)).map(|(id, _)| id.clone()).collect();
+        let ids = self.watches.take_old(now, self.shared.linger);
         let mut state = self.topic.state();
         for generation in ids {
             state.replicas.remove(&generation);
-            self.watches.remove(&generation);
         }
     }
 }

@@ -22,6 +22,10 @@ pub(super) async fn serve(request: Request) -> Response {
         return Refusal::not_found().into_response();
     }
     let path = request.uri().path().trim_start_matches('/');
+    // Programs ask there, and a page would be no answer to them.
+    if matches!(path.split('/').next(), Some("api" | "v1")) {
+        return Refusal::not_found().into_response();
+    }
     let encodings = request.headers().get(header::ACCEPT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if let Some(response) = file(path, encodings) {
         return response;

@@ -32,13 +32,13 @@ const CANCEL_MAX: Duration = Duration::from_millis(200);
 const CANCELS: usize = 20;
 
 /// One node of the cluster and its own view of the servers.
-struct Part {
-    node: Node,
-    world: World,
+pub(super) struct Part {
+    pub(super) node: Node,
+    pub(super) world: World,
 }
 
 impl Part {
-    async fn start(name: &str, roles: Roles, world: World, change: impl FnOnce(&mut Config)) -> Self {
+    pub(super) async fn start(name: &str, roles: Roles, world: World, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = config(name);
         config.roles = roles;
         (config.ai.lease, config.ai.renewal) = (LEASE, RENEWAL);
@@ -47,21 +47,21 @@ impl Part {
     }
 
     /// Waits until this gateway knows that somebody runs models.
-    async fn knows_models(&self) {
+    pub(super) async fn knows_models(&self) {
         let rest = Rest::open(self.node.address).await;
         let some =
             async || rest.got("/api/models").await["items"].as_array().is_some_and(|items| !items.is_empty()).then_some(());
         eventually("a model is offered", some).await;
     }
 
-    async fn end(self) {
+    pub(super) async fn end(self) {
         self.node.kill();
         self.world.end().await;
     }
 }
 
 /// Servers of their own, and a gateway and a worker on them.
-async fn cluster(more: &[&str]) -> Option<(Server, Server, Part, Part)> {
+pub(super) async fn cluster(more: &[&str]) -> Option<(Server, Server, Part, Part)> {
     let programs = Programs::find()?;
     let (store, nats) = (programs.redis(more), programs.nats(&[]));
     let (redis, hints) = (redis_url(&store), nats_url(&nats));

@@ -402,3 +402,27 @@ async fn who_says_who_one_is_is_counted() {
     let text = Rest::open(node.address).await.text("/metrics").await;
     assert!(figure(&text, "chatnode_auth_total{method=\"anonymous\",result=\"new\"}") >= 1.0, "{text}");
 }
+
+/// What is answered by "too many" was not asked.
+#[tokio::test]
+async fn a_question_whose_answer_can_not_be_followed_is_not_asked() {
+    let stage = Stage::embedded(1, |config| config.gateway.limits.user.connections = most(1)).await;
+    let rest = Rest::open(stage.nodes[0].address).await;
+    let conversation = rest.conversation().await;
+    let path = format!("/api/conversations/{conversation}/messages");
+    let open = rest.tab().connect(stage.nodes[0].address).await;
+    let ask = async || {
+        let request = rest.request(Method::POST, &path).header("accept", "text/event-stream").header("idempotency-key", "one");
+        request.json(&json!({"content": "/demo tokens=3 rate=0"})).send().await.expect("an answer")
+    };
+    assert_eq!(ask().await.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(rest.got(&path).await["items"], json!([]));
+    drop(open);
+    let served = async || {
+        let response = ask().await;
+        (response.status() == StatusCode::OK).then_some(())
+    };
+    eventually("there is room again", served).await;
+    assert_eq!(rest.got(&path).await["items"].as_array().map(Vec::len), Some(2));
+    stage.end().await;
+}

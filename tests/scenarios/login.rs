@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use chatnode::backend::Backends;
-use chatnode::config::AuthConfig;
-use chatnode::config::LoginConfig;
-use chatnode::protocol::ServerFrame;
+use chatnode::backend::accounts::AccountChange;
+use chatnode::config::{AuthConfig, LoginConfig, ModelSource, Network};
+use chatnode::protocol::{ErrorCode, ServerFrame};
 use futures_util::StreamExt;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -13,8 +13,10 @@ use tokio::time::{Instant, timeout};
 use tokio_tungstenite::tungstenite::Message as Packet;
 
 use crate::conformance::LEASE;
-use crate::harness::client::{Socket, Tab, upgrade};
-use crate::harness::node::{Node, world};
+use crate::conformance::stage::eventually;
+use crate::harness::client::{PATIENCE, Socket, Tab, upgrade};
+use crate::harness::figure;
+use crate::harness::node::{Node, model, world};
 use crate::harness::people::{PASSWORD, add, config, disable, login};
 use crate::harness::rest::{Rest, client, cookie_of, read};
 use crate::harness::servers::{World, nats_url, redis_url, shared};
@@ -123,6 +125,64 @@ async fn who_is_disabled_is_out_everywhere_though_nobody_was_told(one: &Backends
     stays.tell(json!({"type": "ping"})).await;
     stays.until("pong", |frame, _| matches!(frame, ServerFrame::Pong).then_some(())).await;
     assert_eq!(other.got("/api/me").await["user"], json!(an.id));
+}
+
+/// Whoever takes nothing is not asked whether he may stay only when there is room again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_disabled_is_out_even_if_he_reads_nothing() {
+    let world = world();
+    let mut config = config("a");
+    config.gateway.frames_per_second_max = 10_000;
+    let node = Node::with(config, &world).await;
+    let mai = add(&world, "mai", false).await;
+    let rest = Rest::log_in(node.address, "mai", PASSWORD).await;
+    let mut socket = rest.tab().connect(node.address).await;
+    let (question, answer) = socket.ask(json!({"content": "/demo tokens=100000 rate=0"})).await;
+    let generation = answer.generation.expect("a generation");
+    socket.finished(&generation).await;
+    let known = json!([{"generation": generation, "position": "0-0", "offset": 0}]);
+    for _ in 0..60 {
+        socket.tell(json!({"type": "subscribe", "conversation": question.conversation, "known": known})).await;
+    }
+    let open = client();
+    let metrics = async || {
+        let asked = open.get(format!("http://{}/metrics", node.address)).send().await.expect("an answer");
+        asked.text().await.expect("a text")
+    };
+    let lags = async || (figure(&metrics().await, "chatnode_ws_lagging_total") >= 1.0).then_some(());
+    eventually("its socket takes no more", lags).await;
+    disable(&world, &mai).await;
+    let out = async || (figure(&metrics().await, "chatnode_ws_closed_total{code=\"4401\"}") >= 1.0).then_some(());
+    let begun = Instant::now();
+    while out().await.is_none() {
+        assert!(begun.elapsed() < PATIENCE, "{}", metrics().await);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    drop(socket);
+}
+
+/// Also on the sockets that he has open: he comes back with the same session, as what he is now.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_no_admin_any_more_gets_no_models_of_admins() {
+    let world = world();
+    let mut config = config("a");
+    let mut theirs = model("theirs");
+    theirs.admin_only = true;
+    config.ai.models = ModelSource::Configured(vec![model("demo"), theirs]);
+    let node = Node::with(config, &world).await;
+    let mai = add(&world, "mai", true).await;
+    let rest = Rest::log_in(node.address, "mai", PASSWORD).await;
+    let question = json!({"content": "/demo tokens=3 rate=0", "model": "theirs"});
+    let mut socket = rest.tab().connect(node.address).await;
+    socket.ask(question.clone()).await;
+    let demoted = AccountChange { admin: Some(false), ..AccountChange::default() };
+    world.accounts.change(&mai.id, &demoted).await.expect("a change");
+    assert_eq!(socket.closed().await, Some(1001));
+    let mut socket = rest.tab().connect(node.address).await;
+    let mut again = question;
+    (again["type"], again["request_id"]) = ("send".into(), "r".into());
+    socket.tell(again).await;
+    assert_eq!(socket.error().await.code, ErrorCode::ModelNotFound);
 }
 
 async fn wrong_unknown_and_disabled_are_one_answer(one: &Backends, _: &Backends) {
@@ -272,4 +332,24 @@ async fn without_a_login_nobody_needs_one() {
     // Programs that name no page are as welcome as ever.
     Socket::open(node.address).await;
     Tab::default().connect(node.address).await;
+}
+
+/// Each check takes memory and a processor, wherever it comes from.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_comes_when_too_many_log_in_is_told_to_come_again() {
+    let world = world();
+    let mut config = config("a");
+    config.gateway.trusted_proxies = vec![Network::parse("127.0.0.1").expect("an address")];
+    let node = Node::with(config, &world).await;
+    let url = format!("http://{}/api/login", node.address);
+    let tries = (0..80).map(|n| {
+        let body = json!({"name": format!("nobody{n}"), "password": "wrong"});
+        read(client().post(&url).header("x-forwarded-for", format!("10.0.{n}.1")).json(&body))
+    });
+    let answers = futures_util::future::join_all(tries).await;
+    let of = |status: u16| answers.iter().filter(|(answer, _)| answer.as_u16() == status).count();
+    assert_eq!(of(401) + of(503), 80, "{answers:?}");
+    assert!(of(401) >= 32 && of(503) >= 1, "{} checked, {} told to come again", of(401), of(503));
+    let (_, busy) = answers.iter().find(|(status, _)| status.as_u16() == 503).expect("one");
+    assert_eq!(busy["error"]["code"], "overloaded");
 }

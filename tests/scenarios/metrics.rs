@@ -7,6 +7,7 @@ use std::time::Duration;
 use chatnode::backend::Error;
 use chatnode::config::{Discovery, ModelSource};
 use chatnode::model::{ConversationId, Status, UserId};
+use reqwest::Method;
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -67,6 +68,25 @@ async fn an_answer_leaves_its_figures() {
     assert!((figure(&text, output) - f64::from(u32::try_from(usage.output_tokens).unwrap())).abs() < 0.5, "{text}");
 }
 
+/// Whoever may knock must not be able to make series, which are kept for good.
+#[tokio::test]
+async fn methods_that_nobody_speaks_are_one_series() {
+    let node = Node::start("a", &world()).await;
+    let rest = Rest::open(node.address).await;
+    for n in 0..20 {
+        let method = Method::from_bytes(format!("BREW{n}").as_bytes()).expect("a token is a method");
+        for path in ["/", "/api/models", "/api/conversations"] {
+            let status = rest.request(method.clone(), path).send().await.expect("an answer").status();
+            assert!(status.is_client_error(), "{method} {path}: {status}");
+        }
+    }
+    let text = rest.text("/metrics").await;
+    assert!(!text.contains("BREW"), "{text}");
+    let others = text.lines().filter(|line| line.starts_with("chatnode_http_requests_total{") && line.contains("\"other\""));
+    assert!(others.count() <= 6, "{text}");
+    assert!(figure(&text, "chatnode_http_requests_total") >= 60.0);
+}
+
 #[tokio::test]
 async fn a_cancel_is_timed_in_every_phase() {
     let mut config = config("a");
@@ -91,6 +111,10 @@ async fn a_cancel_is_timed_in_every_phase() {
     let text = metrics(node.address).await;
     assert!(figure(&text, "chatnode_cancel_seconds_count") <= 3.0, "each once\n{text}");
     assert!(figure(&text, "chatnode_cancel_seconds_sum") < 20.0, "measured from the request\n{text}");
+    let ended = figure(&text, "chatnode_generations_total{outcome=\"cancelled\"}");
+    assert!((ended - 3.0).abs() < 0.5, "each once, that which nobody began too\n{text}");
+    assert!(figure(&text, "chatnode_store_seconds_count{op=\"limits_begin\"}") >= 3.0, "{text}");
+    assert!(figure(&text, "chatnode_ws_resumes_total") < 0.5, "nobody came back\n{text}");
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ mod bench;
 mod budget;
 mod cluster_credentials;
 mod cluster_differential;
+mod cluster_hints;
 mod cluster_memory;
 mod cluster_nats;
 mod cluster_nodes;

@@ -1,13 +1,16 @@
 //! The REST routes: conversations, messages, events, search, export, and the document that describes them.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use chatnode::protocol::ServerFrame;
-use reqwest::Method;
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+use tokio::time::{Instant, timeout};
 
 use crate::harness::client::{PATIENCE, Socket, Tab};
-use crate::harness::node::{Node, world};
+use crate::harness::node::{Node, config, world};
 use crate::harness::rest::{Rest, read};
 
 /// The events of a stream that ends: name, id and frame of each.
@@ -179,4 +182,46 @@ async fn every_documented_route_is_there_and_never_breaks() {
     assert_eq!((&models["items"][0]["id"], &models["items"][0]["demo"]), (&json!("demo"), &json!(true)));
     assert_eq!(rest.got("/api/cluster").await["nodes"][0]["id"], json!("a"));
     assert_eq!(rest.got("/health").await["status"], json!("ok"));
+}
+
+/// A program that asks for what is not there must not take a page for an answer.
+#[tokio::test]
+async fn what_programs_ask_for_is_no_page() {
+    let node = Node::start("a", &world()).await;
+    let rest = Rest::open(node.address).await;
+    for path in ["/v1/models", "/v1", "/v1/chat/completions", "/api/nothing", "/api", "/api/"] {
+        let (status, body) = rest.get(path).await;
+        assert_eq!((status.as_u16(), body["error"]["code"].as_str()), (404, Some("not_found")), "{path}");
+    }
+}
+
+/// Each is held several times over: what is under way together is no more than one may be.
+#[tokio::test]
+async fn large_imports_wait_for_each_other() {
+    const MOST: usize = 64 * 1024;
+    let mut config = config("a");
+    config.gateway.import_bytes_max = MOST;
+    let node = Node::with(config, &world()).await;
+    let rest = Rest::open(node.address).await;
+    let mut file = rest.got(&format!("/api/conversations/{}/export", rest.conversation().await)).await;
+    let mut first = tokio::net::TcpStream::connect(node.address).await.expect("a connection");
+    let head = format!(
+        "POST /api/import HTTP/1.1\r\nhost: a\r\ncookie: {}\r\ncontent-type: application/json\r\ncontent-length: {MOST}\r\n\r\n{{",
+        rest.cookie
+    );
+    first.write_all(head.as_bytes()).await.expect("sent");
+    // Once it is in, nothing else is.
+    file["conversation"]["title"] = "x".repeat(MOST / 2).into();
+    let mut second = Box::pin(rest.post("/api/import", &file));
+    let begun = Instant::now();
+    loop {
+        if timeout(Duration::from_millis(300), &mut second).await.is_err() {
+            break;
+        }
+        second = Box::pin(rest.post("/api/import", &file));
+        assert!(begun.elapsed() < PATIENCE, "the second never waits");
+    }
+    drop(first);
+    let (status, body) = second.await;
+    assert_eq!(status, StatusCode::CREATED, "{body}");
 }

@@ -3,10 +3,16 @@
 use chatnode::backend::Progress;
 use chatnode::model::Status;
 use chatnode::protocol::{ErrorCode, ServerFrame};
+use futures_util::StreamExt;
 use futures_util::future::join_all;
+use reqwest::Method;
 use serde_json::json;
+use tokio_tungstenite::tungstenite::Message as Packet;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
-use crate::harness::client::{Socket, Tab};
+use crate::conformance::stage::eventually;
+use crate::harness::client::{Socket, Tab, upgrade};
+use crate::harness::figure;
 use crate::harness::node::{Node, config, model, world};
 use crate::harness::rest::Rest;
 
@@ -66,6 +72,29 @@ async fn one_browser_is_one_user_on_every_node_and_in_every_life_of_it() {
     assert_ne!(user(&forged.connect(again.address).await), known, "a forged cookie is nobody's");
 }
 
+/// A browser has one set of cookies for all ports of a host.
+#[tokio::test]
+async fn another_instance_on_the_same_host_does_not_take_ones_name_away() {
+    let (a, b) = (Node::start("a", &world()).await, Node::start("b", &world()).await);
+    let user = |socket: &Socket| match &socket.welcome {
+        ServerFrame::Welcome { user, .. } => user.clone(),
+        other => panic!("{other:?}"),
+    };
+    let first = Socket::open(a.address).await;
+    let (one, cookie) = (user(&first), first.tab.cookie.clone().expect("a cookie"));
+    let there = first.lose().connect(b.address).await;
+    let other = there.tab.cookie.clone().expect("a cookie");
+    let name = |cookie: &str| cookie.split('=').next().map(str::to_owned);
+    assert_ne!(name(&cookie), name(&other));
+    let both = Tab { cookie: Some(format!("{other}; {cookie}")), ..Tab::default() };
+    assert_eq!(user(&both.clone().connect(a.address).await), one);
+    assert_eq!(user(&both.connect(b.address).await), user(&there));
+    // As it was called once.
+    let (_, value) = cookie.split_once('=').expect("a value");
+    let old = Tab { cookie: Some(format!("chatnode_user={value}")), ..Tab::default() };
+    assert_eq!(user(&old.connect(a.address).await), one);
+}
+
 #[tokio::test]
 async fn the_same_request_is_one_turn_on_whichever_node_and_however_often() {
     let world = world();
@@ -94,6 +123,42 @@ async fn the_same_request_is_one_turn_on_whichever_node_and_however_often() {
     let (_, answer) = late.ask(json!({"content": quick(50), "request_id": "the same"})).await;
     assert_eq!(answer.id, accepted[0].1);
     late.finished(&accepted[0].2).await;
+}
+
+/// The second try of a client may meet other limits, or models, than the first.
+#[tokio::test]
+async fn what_was_accepted_is_accepted_again_even_if_it_could_not_be_asked_now() {
+    let world = world();
+    let node = Node::start("node", &world).await;
+    let mut socket = Socket::open(node.address).await;
+    let (_, first) = socket.ask(json!({"content": quick(5), "request_id": "the same"})).await;
+    let (_, other) = socket.ask(json!({"content": quick(5), "conversation": first.conversation})).await;
+    for generation in [&first, &other].map(|answer| answer.generation.clone().expect("a generation")) {
+        socket.finished(&generation).await;
+    }
+    socket.tell(json!({"type": "regenerate", "request_id": "one more", "message": other.id})).await;
+    let (_, second) = socket.accepted().await;
+    for (change, code) in [
+        (json!({"model": "none"}), ErrorCode::ModelNotFound),
+        (json!({"content": " "}), ErrorCode::BadFrame),
+        (json!({"options": {"temperature": 9.0}}), ErrorCode::BadFrame),
+        (json!({"content": "x".repeat(300_000)}), ErrorCode::TooLarge),
+    ] {
+        let mut question = json!({"content": quick(5), "request_id": "the same"});
+        for (field, value) in change.as_object().expect("fields") {
+            question[field] = value.clone();
+        }
+        let (_, answer) = socket.ask(question.clone()).await;
+        assert_eq!(answer.id, first.id, "{change}");
+        question["type"] = "send".into();
+        question["request_id"] = "another".into();
+        socket.tell(question).await;
+        assert_eq!(socket.error().await.code, code);
+    }
+    socket.tell(json!({"type": "regenerate", "request_id": "one more", "message": other.id, "model": "none"})).await;
+    assert_eq!(socket.accepted().await.1.id, second.id);
+    let list = Rest::of(&socket.tab, node.address).got("/api/conversations").await;
+    assert_eq!(list["items"].as_array().map(Vec::len), Some(1), "{list}");
 }
 
 #[tokio::test]
@@ -148,8 +213,21 @@ async fn what_is_not_the_users_is_not_there() {
     let generation = answer.generation.expect("a generation").to_string();
     other.tell(json!({"type": "cancel", "generation": generation})).await;
     assert_eq!(other.error().await.code, ErrorCode::NotFound);
-    other.tell(json!({"type": "regenerate", "request_id": "s", "message": answer.id})).await;
-    assert_eq!(other.error().await.code, ErrorCode::NotFound);
+    for (frame, missing) in [
+        (json!({"type": "regenerate", "request_id": "s", "message": answer.id}), Some(theirs.as_str())),
+        (json!({"type": "send", "request_id": "s", "content": "hi", "conversation": theirs, "parent": answer.id}), Some(&theirs)),
+    ] {
+        other.tell(frame).await;
+        let error = other.error().await;
+        assert_eq!((error.code, error.conversation.as_deref()), (ErrorCode::NotFound, missing));
+    }
+    // Where the conversation is there, it is something else that isn't.
+    let (own, _) = other.ask(json!({"content": quick(3)})).await;
+    let parent =
+        json!({"type": "send", "request_id": "t", "content": "hi", "conversation": own.conversation, "parent": answer.id});
+    other.tell(parent).await;
+    let error = other.error().await;
+    assert_eq!((error.code, error.conversation), (ErrorCode::NotFound, None));
     let rest = Rest::of(&other.tab, node.address);
     for path in [
         format!("/api/conversations/{theirs}"),
@@ -239,6 +317,32 @@ async fn another_tab_sees_questions_and_answers_as_they_come() {
     assert!(!second.tab.copies.contains_key(&generation));
 }
 
+/// Both frames of one turn wait at once, and the question's alone is more than may wait.
+#[tokio::test]
+async fn a_question_larger_than_what_may_wait_reaches_every_tab() {
+    let mut config = config("a");
+    config.gateway.outbox_bytes_max = 4 * 1024;
+    let node = Node::with(config, &world()).await;
+    let mut first = Socket::open(node.address).await;
+    let (question, answer) = first.ask(json!({"content": quick(5)})).await;
+    let conversation = question.conversation.to_string();
+    first.finished(answer.generation.as_ref().expect("a generation")).await;
+    let mut second = Tab { cookie: first.tab.cookie.clone(), ..Tab::default() }.connect(node.address).await;
+    second.subscribe(&conversation).await;
+    for bytes in [20_000, 40_000] {
+        let content = format!("{}\n{}", "x".repeat(bytes), quick(5));
+        let (question, answer) = first.ask(json!({"content": content, "conversation": conversation})).await;
+        let generation = answer.generation.expect("a generation");
+        let whole = |frame: &ServerFrame, _: &Tab| match frame {
+            ServerFrame::Message { message, .. } if message.id == question.id => Some(message.content.clone()),
+            _ => None,
+        };
+        assert_eq!(second.until("the question", whole).await, content);
+        first.finished(&generation).await;
+        second.finished(&generation).await;
+    }
+}
+
 #[tokio::test]
 async fn heartbeats_tell_where_the_log_ends() {
     let world = world();
@@ -326,4 +430,67 @@ async fn a_failing_answer_keeps_its_text_and_says_why() {
     let end = socket.finished(answer.generation.as_ref().expect("a generation")).await;
     assert_eq!(end.status, Status::Failed);
     assert!(end.length > 0 && end.error.is_some() && end.message.reasoning.is_some(), "{end:?}");
+}
+
+/// A browser that is not answered takes the connection for lost.
+#[tokio::test]
+async fn a_goodbye_is_answered_and_counted_under_its_code() {
+    let node = Node::start("a", &world()).await;
+    for code in [1000, 1001, 4999] {
+        let mut socket = Socket::open(node.address).await;
+        // In the middle of an answer, too.
+        let (_, answer) = socket.ask(json!({"content": ENDLESS})).await;
+        socket.bytes(&answer.generation.expect("a generation"), 20).await;
+        socket.raw(Packet::Close(Some(CloseFrame { code: code.into(), reason: "".into() }))).await;
+        assert_eq!(socket.closed().await, Some(code));
+    }
+    let mut lost = Socket::open(node.address).await;
+    lost.tell(json!({"type": "ping"})).await;
+    lost.until("pong", |frame, _| matches!(frame, ServerFrame::Pong).then_some(())).await;
+    drop(lost);
+    let rest = Rest::open(node.address).await;
+    for code in ["1000", "1001", "other", "1006"] {
+        let series = format!("chatnode_ws_closed_total{{code=\"{code}\"}}");
+        let counted = async || (figure(&rest.text("/metrics").await, &series) >= 1.0).then_some(());
+        eventually(&series, counted).await;
+    }
+}
+
+/// When thousands come back at once, a gateway takes as many as it can welcome, and the others come in a moment.
+#[tokio::test]
+async fn more_sockets_than_a_node_opens_in_a_second_are_told_to_come_again() {
+    let mut config = config("a");
+    config.gateway.handshakes_per_second_max = 1;
+    let node = Node::with(config, &world()).await;
+    let _open = [Socket::open(node.address).await, Socket::open(node.address).await];
+    let (mut third, _) = upgrade(node.address, None, None).await.expect("a socket");
+    let goodbye = third.next().await.expect("a frame").expect("a frame");
+    assert!(matches!(&goodbye, Packet::Close(Some(close)) if u16::from(close.code) == 1013), "{goodbye:?}");
+    let rest = Rest::open(node.address).await;
+    assert!(figure(&rest.text("/metrics").await, "chatnode_ws_rejected_total{reason=\"storm\"}") >= 1.0);
+    eventually("its turn comes", async || Tab::default().try_connect(node.address).await.map(drop)).await;
+}
+
+/// `send` follows a conversation too.
+#[tokio::test]
+async fn a_connection_that_follows_as_much_as_it_may_asks_and_follows_no_more() {
+    let mut config = config("a");
+    config.gateway.subscriptions_max = 2;
+    let node = Node::with(config, &world()).await;
+    let mut socket = Socket::open(node.address).await;
+    let (first, _) = socket.ask(json!({"content": quick(3)})).await;
+    socket.ask(json!({"content": quick(3)})).await;
+    let (third, _) = socket.ask(json!({"content": quick(3)})).await;
+    let error = socket.error().await;
+    assert_eq!((error.code, error.conversation), (ErrorCode::Overloaded, Some(third.conversation.to_string())));
+    // One that is gone is not followed any more.
+    let rest = Rest::of(&socket.tab, node.address);
+    let gone = rest.request(Method::DELETE, &format!("/api/conversations/{}", first.conversation)).send().await;
+    assert!(gone.expect("an answer").status().is_success());
+    let deleted = |frame: &ServerFrame, _: &Tab| match frame {
+        ServerFrame::Conversation { conversation } if conversation.deleted => Some(()),
+        _ => None,
+    };
+    socket.until("the end of the first", deleted).await;
+    socket.subscribe(&third.conversation.to_string()).await;
 }

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::{Child, Command, Output, Stdio};
 
 use chatnode::model::Status;
+use chatnode::protocol::ServerFrame;
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -135,6 +136,26 @@ async fn readers_behind_nginx_end_with_the_whole_text_when_gateway_and_worker_ar
         let finished = reader.finished(&generation).await;
         assert_eq!(finished.status, Status::Completed);
         assert_eq!(reader.tab.copies[&generation].text, reader.tab.expected(&generation));
+    }
+}
+
+/// nginx takes the same address to the same gateway, which lets nobody new in while it leaves.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_comes_while_its_gateway_leaves_is_let_in_by_another_one_at_once() {
+    let Some(topology) = Topology::up() else { return };
+    let node = |socket: &Socket| match &socket.welcome {
+        ServerFrame::Welcome { node, .. } => node.clone(),
+        other => panic!("{other:?}"),
+    };
+    let mut stays = Socket::open(topology.nginx()).await;
+    let leaves = node(&stays);
+    let pid = std::fs::read_to_string(topology.run.path().join("pids").join(&leaves)).expect("its pid");
+    let pid = pid.split_whitespace().next().expect("a number");
+    assert!(Command::new("kill").args(["-TERM", pid]).status().expect("kill").success());
+    stays.until("reconnect", |frame, _| matches!(frame, ServerFrame::Reconnect { .. }).then_some(())).await;
+    for _ in 0..3 {
+        let comes = Tab::default().try_connect(topology.nginx()).await.expect("somebody lets it in");
+        assert_ne!(node(&comes), leaves);
     }
 }
 

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::keys::{self, model_token};
 use super::wire;
 use crate::backend::{Backplane, Hint, Hints, Subject};
+use crate::model::{GenerationId, Position};
 use crate::telemetry::Metrics;
 
 /// Bytes of one message, both ways; NATS itself refuses more than 1 MiB unless told otherwise.
@@ -162,7 +163,7 @@ impl Backplane for Nats {
     }
 }
 
-/// `None` when it is too large, even as the nudge that an entry can shrink to.
+/// `None` when it is too large, even as the nudge that an entry or a message can shrink to.
 fn encode(hint: &Hint, bytes_max: usize) -> Option<Vec<u8>> {
     let payload = wire::encode(hint)?;
     if payload.len() <= bytes_max {
@@ -171,6 +172,10 @@ fn encode(hint: &Hint, bytes_max: usize) -> Option<Vec<u8>> {
     match hint {
         Hint::Entry { generation, position, .. } => {
             wire::encode(&Hint::Tail { generation: generation.clone(), position: *position })
+        }
+        // Of a question nothing is generated, so whoever hears of it compares the conversation.
+        Hint::Message { message } => {
+            wire::encode(&Hint::Tail { generation: GenerationId::of(&message.id), position: Position::START })
         }
         _ => None,
     }
@@ -198,7 +203,7 @@ mod tests {
 
     use super::*;
     use crate::log::{Channel, Delta, Entry};
-    use crate::model::{ConversationId, GenerationId, Position};
+    use crate::model::ConversationId;
 
     #[test]
     fn an_entry_that_is_too_large_becomes_a_nudge() {

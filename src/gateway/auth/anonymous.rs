@@ -7,48 +7,49 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
-use tokio::sync::OnceCell;
 
 use super::cookies;
+use super::secret::SharedKey;
 use crate::backend::{Error, Store};
 use crate::model::UserId;
 
+/// How the cookie was called once, and how its names begin.
 const COOKIE: &str = "chatnode_user";
 /// The longest that browsers keep a cookie: 400 days (RFC 6265bis).
 const COOKIE_SECONDS: u64 = 400 * 24 * 3600;
 const SECRET_NAME: &str = "cookie";
-const SECRET_BYTES: usize = 32;
 
 /// Knows users by their signed cookies. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Signed {
-    store: Arc<dyn Store>,
-    key: Arc<OnceCell<Vec<u8>>>,
+    key: SharedKey,
 }
 
 impl Signed {
     pub(super) fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, key: Arc::default() }
+        Self { key: SharedKey::new(SECRET_NAME, store) }
     }
 
     /// The user of these headers; `None` when they name nobody we signed for.
     pub(super) async fn known(&self, headers: &HeaderMap) -> Result<Option<UserId>, Error> {
-        let key = self.key().await?;
-        Ok(cookies::values(headers, COOKIE).find_map(|value| verify(key, value)))
+        let key = self.key.get().await?;
+        let name = name(key);
+        let mut values = cookies::values(headers, &name).chain(cookies::values(headers, COOKIE));
+        Ok(values.find_map(|value| verify(key, value)))
     }
 
     pub(super) async fn cookie(&self, user: &UserId, secure: bool) -> Result<HeaderValue, Error> {
-        cookies::set(COOKIE, &sign(self.key().await?, user), COOKIE_SECONDS, secure)
+        let key = self.key.get().await?;
+        cookies::set(&name(key), &sign(key, user), COOKIE_SECONDS, secure)
     }
+}
 
-    async fn key(&self) -> Result<&Vec<u8>, Error> {
-        self.key
-            .get_or_try_init(|| async {
-                let proposal: [u8; SECRET_BYTES] = rand::random();
-                self.store.secret(SECRET_NAME, &proposal).await
-            })
-            .await
-    }
+/// Browsers send a cookie to every port of a host: that of another instance there must not stand in the place of ours.
+fn name(key: &[u8]) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
+    mac.update(b"name");
+    let digits: String = mac.finalize().into_bytes().iter().take(4).map(|b| format!("{b:02x}")).collect();
+    format!("{COOKIE}_{digits}")
 }
 
 fn mac(key: &[u8], user: &str) -> Hmac<Sha256> {

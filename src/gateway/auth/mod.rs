@@ -8,6 +8,7 @@ mod jwt;
 pub(super) mod oidc;
 pub(super) mod origin;
 pub(super) mod right;
+mod secret;
 pub(super) mod token;
 
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use self::anonymous::Signed;
 use self::bearer::Trusted;
 use self::oidc::{Answer, Fault, Oidc};
 use self::origin::Origin;
-use self::right::Watchlist;
+use self::right::{Standing, Watchlist};
 use self::token::Token;
 use super::allowance::Asker;
 use super::error::Refusal;
@@ -33,11 +34,15 @@ use crate::config::{AuthConfig, GatewayConfig};
 use crate::drain::Drain;
 use crate::model::{Time, UserId};
 use crate::password;
+use crate::protocol::ErrorCode;
 use crate::telemetry::Metrics;
 
 const SESSION_COOKIE: &str = "chatnode_session";
 /// Passwords checked at once; each takes about 19 MiB and a processor.
 const HASHING_MAX: usize = 2;
+/// Those that are checked or wait for it: a second or two of work.
+const HASHING_QUEUE_MAX: usize = 32;
+const HASHING_RETRY_MS: u64 = 2_000;
 
 /// Somebody who may be here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,6 +110,7 @@ pub struct Auth {
     oidc: Option<Oidc>,
     metrics: Metrics,
     hashing: Arc<Semaphore>,
+    hashing_queue: Arc<Semaphore>,
     /// Where nobody logs in.
     everybody_is_admin: bool,
 }
@@ -123,8 +129,10 @@ impl Auth {
         let trusted = login.and_then(|login| login.jwt.as_ref()).map(|jwt| Trusted::new(jwt, drain));
         let oidc = login.and_then(|login| login.oidc.as_ref()).map(|oidc| Oidc::new(oidc, backends.clone(), drain));
         let signed = Signed::new(Arc::clone(&backends.store));
-        let (hashing, everybody_is_admin) = (Arc::new(Semaphore::new(HASHING_MAX)), !config.admin_apart);
-        Self { backends, config, signed, watchlist, trusted, oidc, metrics, hashing, everybody_is_admin }
+        let hashing = Arc::new(Semaphore::new(HASHING_MAX));
+        let hashing_queue = Arc::new(Semaphore::new(HASHING_QUEUE_MAX));
+        let everybody_is_admin = !config.admin_apart;
+        Self { backends, config, signed, watchlist, trusted, oidc, metrics, hashing, hashing_queue, everybody_is_admin }
     }
 
     /// For the operators' listener.
@@ -181,32 +189,38 @@ impl Auth {
     }
 
     /// Whether a caller would be let in again.
-    async fn still(&self, caller: &Caller) -> Result<bool, Error> {
-        match &caller.proof {
-            Proof::Anonymous => Ok(true),
-            Proof::Issued => match self.backends.accounts.account(&caller.user).await {
-                Ok(account) => Ok(!account.disabled),
-                Err(Error::NotFound) => Ok(false),
-                Err(error) => Err(error),
-            },
+    async fn still(&self, caller: &Caller) -> Result<Standing, Error> {
+        let account = match &caller.proof {
+            Proof::Anonymous => return Ok(Standing::Same),
+            // As what it comes, its token says.
+            Proof::Issued => self.backends.accounts.account(&caller.user).await.map(|account| (account.disabled, false)),
             Proof::Session(digest) | Proof::Key(digest) => {
-                match self.backends.accounts.admit(&caller.user, digest, Time::now()).await {
-                    Ok(_) => Ok(true),
-                    Err(Error::NotFound) => Ok(false),
-                    Err(error) => Err(error),
-                }
+                let admitted = self.backends.accounts.admit(&caller.user, digest, Time::now()).await;
+                admitted.map(|(account, _)| (account.disabled, caller.admin && !account.admin))
             }
+        };
+        match account {
+            Ok((false, false)) => Ok(Standing::Same),
+            Ok((false, true)) => Ok(Standing::Less),
+            Ok((true, _)) | Err(Error::NotFound) => Ok(Standing::Gone),
+            Err(error) => Err(error),
         }
     }
 
     /// The account of this name, if this is its password: the same answer, after the same work, for whoever isn't there, has
-    /// another password, or is disabled. `Unavailable` when too much is waiting.
-    pub(super) async fn check_password(&self, name: Option<&str>, password: String) -> Result<Option<Account>, Error> {
+    /// another password, or is disabled.
+    ///
+    /// # Errors
+    /// `overloaded` when too many wait to be checked, `unavailable` while the store is away.
+    pub(super) async fn check_password(&self, name: Option<&str>, password: String) -> Result<Option<Account>, Refusal> {
+        let Ok(_place) = self.hashing_queue.try_acquire() else {
+            return Err(Refusal::new(ErrorCode::Overloaded, "too many are logging in").retry_after(HASHING_RETRY_MS));
+        };
         let account = match name {
             Some(name) => match self.backends.accounts.named(name).await {
                 Ok(account) => Some(account),
                 Err(Error::NotFound) => None,
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             },
             None => None,
         };

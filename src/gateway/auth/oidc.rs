@@ -12,13 +12,14 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::Semaphore;
 use url::Url;
 
 use super::bearer::{Keys, verified};
 use super::cookies;
 use super::issuer::{Asked, Endpoints, Issuer, Place};
 use super::jwt::{Bearer, Rules};
+use super::secret::SharedKey;
 use crate::backend::limits::{Bucket, Rate};
 use crate::backend::{Backends, Error};
 use crate::config::OidcConfig;
@@ -31,7 +32,6 @@ const LASTS: Duration = Duration::from_secs(600);
 /// Of each try one answer is taken, by all gateways together, for longer than the try lasts.
 const ONCE: Rate = Rate { burst: 1, every: Duration::from_secs(660) };
 const SECRET_NAME: &str = "oidc";
-const SECRET_BYTES: usize = 32;
 const CODE_BYTES_MAX: usize = 4 * 1024;
 /// Place in the page, to come back to.
 const BACK_BYTES_MAX: usize = 200;
@@ -88,7 +88,7 @@ pub(in crate::gateway) struct Oidc {
     config: Arc<OidcConfig>,
     issuer: Issuer,
     backends: Backends,
-    key: Arc<OnceCell<Vec<u8>>>,
+    key: SharedKey,
     exchanges: Arc<Semaphore>,
 }
 
@@ -96,7 +96,8 @@ impl Oidc {
     pub(super) fn new(config: &OidcConfig, backends: Backends, drain: &Drain) -> Self {
         let issuer = Issuer::new(Place::Described(config.issuer.clone()), config.ask_every, drain);
         let config = Arc::new(config.clone());
-        Self { config, issuer, backends, key: Arc::default(), exchanges: Arc::new(Semaphore::new(EXCHANGES_MAX)) }
+        let key = SharedKey::new(SECRET_NAME, Arc::clone(&backends.store));
+        Self { config, issuer, backends, key, exchanges: Arc::new(Semaphore::new(EXCHANGES_MAX)) }
     }
 
     pub(super) fn config(&self) -> &OidcConfig {
@@ -106,7 +107,7 @@ impl Oidc {
     /// Where to send somebody who wants to log in, and the cookie to send along. `back` is where in the page he is.
     pub(in crate::gateway) async fn begin(&self, redirect: &str, back: &str, secure: bool) -> Result<(Url, HeaderValue), Fault> {
         let endpoints = self.issuer.endpoints().await.ok_or(Fault::Unavailable)?;
-        let key = self.key().await?;
+        let key = self.key.get().await?;
         let attempt = Attempt::new(back);
         let mut url = endpoints.authorization.clone();
         url.query_pairs_mut()
@@ -133,7 +134,7 @@ impl Oidc {
 
     /// Whom the provider says this is.
     pub(super) async fn finish(&self, headers: &HeaderMap, answer: Answer, redirect: &str) -> Result<Bearer, Fault> {
-        let (key, attempt) = (self.key().await?, self.attempt(headers).await?);
+        let (key, attempt) = (self.key.get().await?, self.attempt(headers).await?);
         if answer.state.as_deref() != Some(attempt.derived(key, "state").as_str()) {
             return Err(Fault::Expired);
         }
@@ -208,18 +209,9 @@ impl Oidc {
     }
 
     async fn attempt(&self, headers: &HeaderMap) -> Result<Attempt, Fault> {
-        let key = self.key().await?;
+        let key = self.key.get().await?;
         let mut tries = cookies::values(headers, COOKIE).filter_map(|value| Attempt::read(key, value, Time::now()));
         tries.next().ok_or(Fault::Expired)
-    }
-
-    async fn key(&self) -> Result<&Vec<u8>, Error> {
-        self.key
-            .get_or_try_init(|| async {
-                let proposal: [u8; SECRET_BYTES] = rand::random();
-                self.backends.store.secret(SECRET_NAME, &proposal).await
-            })
-            .await
     }
 }
 

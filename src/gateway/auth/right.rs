@@ -78,6 +78,15 @@ impl Watchlist {
     }
 }
 
+/// What a caller who was let in would be now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::gateway) enum Standing {
+    Same,
+    /// Let in, but not as an admin any more.
+    Less,
+    Gone,
+}
+
 /// One caller's right to stay.
 #[derive(Debug)]
 pub(in crate::gateway) struct Right {
@@ -99,7 +108,7 @@ impl Right {
         Self { auth: auth.clone(), caller: caller.clone(), changed, ends: lasts.map(|lasts| Instant::now() + lasts), again }
     }
 
-    /// Returns when it may have ended: [`Self::holds`] tells. May be dropped and called again.
+    /// Returns when it may have ended: [`Self::look`] tells. May be dropped and called again.
     pub(in crate::gateway) async fn in_doubt(&mut self) {
         let changed = async {
             match &mut self.changed {
@@ -116,18 +125,18 @@ impl Right {
     }
 
     /// Looks. While the store can't say, a right that has not expired holds.
-    pub(in crate::gateway) async fn holds(&mut self) -> bool {
+    pub(in crate::gateway) async fn look(&mut self) -> Standing {
         if self.ends.is_some_and(|end| end <= Instant::now()) {
-            return false;
+            return Standing::Gone;
         }
         match self.auth.still(&self.caller).await {
-            Ok(holds) => {
+            Ok(standing) => {
                 self.again = None;
-                holds
+                standing
             }
             Err(_) => {
                 self.again = Some(Instant::now() + AGAIN);
-                true
+                Standing::Same
             }
         }
     }

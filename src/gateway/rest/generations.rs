@@ -37,7 +37,8 @@ pub(super) async fn events(
     let last = headers.get("last-event-id").and_then(|last| last.to_str().ok()).filter(|last| !last.is_empty());
     let after = last.or(query.after.as_deref()).map(str::parse::<Position>).transpose();
     let after = after.map_err(|_| Refusal::bad("a position is written `<epoch>-<seq>`"))?;
-    sse::answer(&gateway, &caller, &asker, generation, after, None, None).await
+    let seat = sse::seat(&gateway, &asker).await?;
+    sse::answer(&gateway, &caller, seat, generation, after, None, None).await
 }
 
 /// Stops an answer.

@@ -105,24 +105,26 @@ pub(super) async fn post(
         parent: body.parent,
         options: body.options,
     };
-    let begun = Instant::now();
-    let submitted = gateway.desk.send(&asker, asked).await?;
     let accepts = headers.get_all(header::ACCEPT).iter().filter_map(|accept| accept.to_str().ok());
     let streams = accepts.flat_map(|accept| accept.split(',')).any(|kind| kind.trim().starts_with("text/event-stream"));
-    match submitted.assistant_message.generation.clone().filter(|_| streams) {
-        Some(generation) => {
-            let accepted = ServerFrame::Accepted {
-                request_id,
-                conversation: submitted.conversation.id,
-                user_message: submitted.user_message,
-                assistant_message: submitted.assistant_message,
-            };
-            let asked = Some(begun).filter(|_| !submitted.repeated);
-            sse::answer(&gateway, &caller, &asker, generation, None, Some(accepted), asked).await
-        }
-        None => {
-            let posted = Posted { user_message: submitted.user_message, assistant_message: submitted.assistant_message };
-            Ok((StatusCode::ACCEPTED, Json(posted)).into_response())
+    // First: what is refused was not asked.
+    let seat = if streams { Some(sse::seat(&gateway, &asker).await?) } else { None };
+    let begun = Instant::now();
+    let submitted = gateway.desk.send(&asker, asked).await?;
+    if let (Some(seat), Some(generation)) = (seat, submitted.assistant_message.generation.clone()) {
+        let accepted = ServerFrame::Accepted {
+            request_id,
+            conversation: submitted.conversation.id,
+            user_message: submitted.user_message.clone(),
+            assistant_message: submitted.assistant_message.clone(),
+        };
+        let asked = Some(begun).filter(|_| !submitted.repeated);
+        match sse::answer(&gateway, &caller, seat, generation, None, Some(accepted), asked).await {
+            Ok(events) => return Ok(events),
+            // It was asked all the same, and its events can be had by its name.
+            Err(refusal) => tracing::debug!(?refusal, "an answer could not be followed"),
         }
     }
+    let posted = Posted { user_message: submitted.user_message, assistant_message: submitted.assistant_message };
+    Ok((StatusCode::ACCEPTED, Json(posted)).into_response())
 }

@@ -28,9 +28,6 @@ use super::error::Refusal;
 use crate::model::ConversationId;
 use crate::protocol::ErrorCode;
 
-/// Room for JSON's escapes and the other fields around a question.
-const ENVELOPE_BYTES_MAX: usize = 64 * 1024;
-
 /// A name and a password, whose own limits are stricter.
 const LOGIN_BYTES_MAX: usize = 16 * 1024;
 
@@ -45,7 +42,6 @@ struct ApiDoc;
 
 /// Every route below `/api`, and the document that describes them, from the same declarations.
 pub(super) fn router(gateway: &Gateway) -> Router<Gateway> {
-    let body_max = gateway.config.prompt_bytes_max * 6 + ENVELOPE_BYTES_MAX;
     // Questions are counted by the desk, which knows repeated ones. What only stops an answer or takes a right back is not counted.
     let counted = from_fn_with_state(gateway.allowance.clone(), count);
     let (router, document) = OpenApiRouter::with_openapi(ApiDoc::openapi())
@@ -62,10 +58,11 @@ pub(super) fn router(gateway: &Gateway) -> Router<Gateway> {
         .routes(routes!(login::log_out))
         .routes(routes!(keys::revoke))
         .routes(routes!(transfer::export))
-        .layer(DefaultBodyLimit::max(body_max))
+        .layer(DefaultBodyLimit::max(gateway.question_bytes_max()))
         .merge(
             OpenApiRouter::new()
                 .routes(routes!(transfer::import))
+                .layer(from_fn_with_state(gateway.clone(), transfer::in_turn))
                 .layer(counted)
                 .layer(DefaultBodyLimit::max(gateway.config.import_bytes_max)),
         )

@@ -2,12 +2,15 @@
 
 use std::collections::HashMap;
 use std::fmt::Write;
+use std::time::Duration;
 
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::Deserialize;
+use tokio::time::timeout;
 
 use super::{Body, Path, Query, conversation_id};
 use crate::backend::{PathEnd, PathQuery};
@@ -21,6 +24,9 @@ const FORMAT: &str = "chatnode.v1";
 /// Messages that one file may hold.
 const MESSAGES_MAX: usize = 20_000;
 const PAGE: usize = 200;
+/// How long an import waits for others, and when it may try again.
+const TURN_WITHIN: Duration = Duration::from_secs(10);
+const TURN_RETRY_MS: u64 = 5_000;
 
 #[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -49,6 +55,7 @@ pub(super) async fn export(
     Query(query): Query<As>,
 ) -> Result<Response, Refusal> {
     let id = conversation_id(&id)?;
+    let _turn = gateway.exports.acquire().await.map_err(|_| Refusal::not_found())?;
     let conversation = gateway.backends.store.conversation(&user, &id).await?.conversation;
     let (kind, name, text) = match query.format {
         Format::Json => {
@@ -105,6 +112,18 @@ fn markdown(conversation: &Conversation, messages: &[Message]) -> String {
         let _ = write!(text, "\n## {who}{how} · {}\n\n{}\n", message.created_at, message.content.trim_end());
     }
     text
+}
+
+/// An import is held several times over while it is read and stored, so all that are under way may be as large as one. Before the body
+/// is read.
+pub(super) async fn in_turn(State(gateway): State<Gateway>, request: Request, next: Next) -> Response {
+    let most = gateway.config.import_bytes_max;
+    let length = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    let share = u32::try_from(length.unwrap_or(most).clamp(1, most).div_ceil(1024)).unwrap_or(u32::MAX);
+    match timeout(TURN_WITHIN, gateway.imports.acquire_many(share)).await {
+        Ok(Ok(_turn)) => next.run(request).await,
+        _ => Refusal::new(ErrorCode::Overloaded, "others are importing; try again").retry_after(TURN_RETRY_MS).into_response(),
+    }
 }
 
 /// Brings an exported conversation back as a new one of this user.
