@@ -147,6 +147,13 @@ export const begun = (page: Page, characters = 20) =>
     answer => answer.text.length >= characters,
   );
 
+/** Clicks on a button that copies, and sees that the page says so: for a moment only, which a busy machine looks past. */
+export async function copyBy(page: Page, label: string, said: string): Promise<void> {
+  const seen = page.waitForFunction(words => document.querySelector(`[aria-label="${words}"]`), said);
+  await page.getByRole("button", { name: label, exact: true }).click();
+  await seen;
+}
+
 /** A narrow page shows the list when it is asked to. */
 export async function openDrawer(page: Page, t: I18n["t"]): Promise<void> {
   const opener = page.getByRole("button", { name: t("openSidebar") });

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { ask, begun, ended, until } from "./browser";
+import { ask, begun, copyBy, ended, until } from "./browser";
 import { openImported } from "./import";
 import { setStage, TONGUES } from "./stage";
 
@@ -101,8 +101,7 @@ describe.each(TONGUES)("in $locale", ({ locale, t }) => {
     await stage.person.context.grantPermissions(["clipboard-read", "clipboard-write"]);
     const answer = "**Đường** về\n\n- một\n- hai";
     await openImported(page, "Copy", [{ question: "?", answer }]);
-    await button(t("copyAnswer")).click();
-    await button(t("copied")).waitFor();
+    await copyBy(page, t("copyAnswer"), t("copied"));
     expect(await page.evaluate(() => navigator.clipboard.readText())).toBe(answer);
   });
 });

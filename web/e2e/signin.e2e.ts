@@ -2,7 +2,7 @@ import { spawnSync } from "node:child_process";
 import axe from "axe-core";
 import type { Browser, Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { ask, ended, newPerson, startBrowser } from "./browser";
+import { ask, copyBy, ended, newPerson, startBrowser } from "./browser";
 import { binary, type Chatnode, startChatnode } from "./server";
 
 const PASSWORD = "con mèo trèo cây cau";
@@ -112,8 +112,7 @@ test("a key is copied also where pages have no clipboard: over plain HTTP", { ti
   await label.fill("pasted");
   await page.getByRole("button", { name: "Make a key" }).click();
   const key = await page.locator(".key-made code").textContent();
-  await page.getByRole("button", { name: "Copy the key" }).click();
-  await page.getByRole("button", { name: "Copied" }).waitFor();
+  await copyBy(page, "Copy the key", "Copied");
   await label.focus();
   await page.keyboard.press("ControlOrMeta+V");
   expect(await label.inputValue()).toBe(key?.slice(0, 100));

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { ask, begun, ended, lastAnswer, until } from "./browser";
+import { ask, begun, copyBy, ended, lastAnswer, until } from "./browser";
 import { openImported } from "./import";
 import { setStage, TONGUES } from "./stage";
 
@@ -112,8 +112,7 @@ describe.each(TONGUES)("in $locale", ({ locale, t }) => {
     await stage.person.context.grantPermissions(["clipboard-read", "clipboard-write"]);
     const code = 'fn main() {\n    println!("đường & <b>");\n}';
     await openImported(page, "Code", [{ question: "code", answer: `Here:\n\n\`\`\`rust\n${code}\n\`\`\`` }]);
-    await button(t("copyCode")).click();
-    await button(t("copied")).waitFor();
+    await copyBy(page, t("copyCode"), t("copied"));
     expect(await page.evaluate(() => navigator.clipboard.readText())).toBe(code);
   });
 
