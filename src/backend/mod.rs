@@ -331,6 +331,24 @@ pub struct Submitted {
     pub repeated: bool,
 }
 
+impl Submitted {
+    /// As it was when it was taken in, whatever came of it since: who repeats a request is told the same.
+    #[must_use]
+    pub fn at_first(self) -> Self {
+        let assistant_message = Message {
+            status: Status::Queued,
+            content: String::new(),
+            reasoning: None,
+            finish_reason: None,
+            usage: None,
+            timing: None,
+            error: None,
+            ..self.assistant_message
+        };
+        Self { assistant_message, ..self }
+    }
+}
+
 /// A generation that became this worker's.
 #[derive(Debug)]
 pub struct Claim {

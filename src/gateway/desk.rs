@@ -160,7 +160,7 @@ impl Desk {
         }
         match (outcome, refused) {
             (Err(_), Some(refusal)) => Err(refusal),
-            (outcome, _) => Ok(outcome?),
+            (outcome, _) => Ok(outcome?.at_first()),
         }
     }
 

@@ -8,9 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message as Packet, Utf8Bytes, WebSocket};
+use futures_channel::mpsc;
 use futures_util::stream::SplitSink;
 use futures_util::{SinkExt, StreamExt};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Gateway;
@@ -33,7 +34,7 @@ const OWN_MAX: usize = 64;
 type Sink = SplitSink<WebSocket, Packet>;
 type Poll = fn(&mut Sink, &mut std::task::Context<'_>) -> std::task::Poll<Result<(), axum::Error>>;
 
-/// What the reading half wants said or done. Small: each connection has room for 32 of them from its first moment.
+/// What the reading half wants said or done.
 #[derive(Debug)]
 pub(super) enum Order {
     Frame(Utf8Bytes),
@@ -181,7 +182,8 @@ impl Outbox {
         // Subscribed before the client is welcomed: what it sees afterwards, it is told of.
         let mut list = self.gateway.backends.backplane.subscribe(&Subject::User(self.user.clone())).await;
         sink.send(Packet::Text(welcome)).await?;
-        let mut heartbeat = interval(self.gateway.config.heartbeat);
+        // A little more often than promised: a timer is never early, and a busy node late.
+        let mut heartbeat = interval(self.gateway.config.heartbeat.mul_f64(0.9));
         let mut ping = interval(self.gateway.config.ping);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -202,7 +204,7 @@ impl Outbox {
                     let frame = ServerFrame::Reconnect { after_ms, reason: "draining".to_owned() };
                     Box::pin(self.say(sink, &frame)).await?;
                 }
-                order = orders.recv() => match order {
+                order = orders.next() => match order {
                     Some(order) => Box::pin(self.order(sink, order)).await?,
                     None => return Err(End::Over),
                 },

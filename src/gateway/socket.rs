@@ -11,8 +11,8 @@ use axum::http::HeaderMap;
 use axum::http::header::ACCEPT_LANGUAGE;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use futures_util::{Stream, StreamExt};
-use tokio::sync::mpsc;
+use futures_channel::mpsc;
+use futures_util::{SinkExt, Stream, StreamExt};
 use tokio::time::Instant;
 
 use super::Gateway;
@@ -222,31 +222,26 @@ impl Connection {
         }
     }
 
-    async fn order(&self, order: Order) -> bool {
+    async fn order(&mut self, order: Order) -> bool {
         self.orders.send(order).await.is_ok()
     }
 
-    async fn frame(&self, frame: ServerFrame) -> bool {
+    async fn frame(&mut self, frame: ServerFrame) -> bool {
         self.order(Order::Frame(frames::encode(&frame))).await
     }
 
-    async fn close(&self, code: u16, reason: &'static str) {
+    /// To be followed by the end of this half: the outbox ends the connection once it has said so, or once its own deadline is over.
+    async fn close(&mut self, code: u16, reason: &'static str) {
         self.order(Order::Close(code, reason)).await;
-        // The outbox ends the connection once it has said so, or once its own deadline is over.
-        self.orders.closed().await;
     }
 
     /// The client waits for the answer to its goodbye, and the outbox is who writes.
-    async fn left(&self, code: u16) {
+    async fn left(&mut self, code: u16) {
         self.shared.left.store(code, Ordering::Relaxed);
-        let answered = async {
-            self.order(Order::Left).await;
-            self.orders.closed().await;
-        };
-        let _ = tokio::time::timeout(CLOSE_TIMEOUT, answered).await;
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.order(Order::Left)).await;
     }
 
-    async fn refuse(&self, refusal: Refusal, about: About) -> bool {
+    async fn refuse(&mut self, refusal: Refusal, about: About) -> bool {
         self.frame(refusal.frame(about)).await
     }
 
@@ -356,7 +351,7 @@ impl Connection {
         self.gateway.backends.store.conversation(&self.asker.user, &id).await == Err(Error::NotFound)
     }
 
-    async fn answer(&self, answer: Answer) -> bool {
+    async fn answer(&mut self, answer: Answer) -> bool {
         self.order(Order::Answer(Box::new(answer))).await
     }
 

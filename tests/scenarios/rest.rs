@@ -169,6 +169,13 @@ async fn every_documented_route_is_there_and_never_breaks() {
         "/api/models",
     ];
     assert_eq!(paths.keys().map(String::as_str).collect::<Vec<_>>(), expected);
+    let operations = paths.values().flat_map(|methods| methods.as_object().expect("methods").values());
+    for response in operations.filter_map(|operation| operation["responses"].as_object()).flat_map(|responses| responses.values())
+    {
+        assert_ne!(response["description"].as_str().unwrap_or_default(), "", "OpenAPI wants words: {response}");
+    }
+    let first = reqwest::get(format!("http://{}/api/login", node.address)).await.expect("an answer");
+    assert!(first.headers().contains_key("set-cookie"), "where nobody logs in, any route says who one is");
     for (path, methods) in &paths {
         for method in methods.as_object().expect("methods").keys() {
             let Ok(method) = Method::from_bytes(method.to_uppercase().as_bytes()) else { continue };

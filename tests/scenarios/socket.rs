@@ -108,7 +108,7 @@ async fn the_same_request_is_one_turn_on_whichever_node_and_however_often() {
             let generation = answer.generation.clone().expect("a generation");
             let finished = socket.finished(&generation).await;
             assert_eq!(finished.status, Status::Completed);
-            (question.id, answer.id, generation)
+            (question, answer)
         }
     });
     let accepted = join_all(sent).await;
@@ -120,9 +120,9 @@ async fn the_same_request_is_one_turn_on_whichever_node_and_however_often() {
     assert_eq!(history["items"].as_array().map(Vec::len), Some(2), "{history}");
     // Long after its end, too; the answer is shown to its end again.
     let mut late = rest.tab().connect(b.address).await;
-    let (_, answer) = late.ask(json!({"content": quick(50), "request_id": "the same"})).await;
-    assert_eq!(answer.id, accepted[0].1);
-    late.finished(&accepted[0].2).await;
+    let asked = late.ask(json!({"content": quick(50), "request_id": "the same"})).await;
+    assert_eq!(asked, accepted[0], "to the last field");
+    late.finished(&asked.1.generation.expect("a generation")).await;
 }
 
 /// The second try of a client may meet other limits, or models, than the first.

@@ -18,6 +18,7 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
 use serde::de::DeserializeOwned;
 use utoipa::OpenApi;
+use utoipa::openapi::RefOr;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -25,6 +26,7 @@ use super::Gateway;
 use super::allowance::{Allowance, Asker};
 use super::auth;
 use super::error::Refusal;
+use crate::config::AuthConfig;
 use crate::model::ConversationId;
 use crate::protocol::ErrorCode;
 
@@ -44,7 +46,13 @@ struct ApiDoc;
 pub(super) fn router(gateway: &Gateway) -> Router<Gateway> {
     // Questions are counted by the desk, which knows repeated ones. What only stops an answer or takes a right back is not counted.
     let counted = from_fn_with_state(gateway.allowance.clone(), count);
-    let (router, document) = OpenApiRouter::with_openapi(ApiDoc::openapi())
+    let identified = from_fn_with_state(gateway.auth.clone(), auth::identify);
+    let mut strangers = OpenApiRouter::new().routes(routes!(login::methods, login::log_in));
+    if gateway.config.auth == AuthConfig::Anonymous {
+        // Where nobody logs in there are no strangers: whoever comes gets a name.
+        strangers = strangers.route_layer(identified.clone());
+    }
+    let (router, mut document) = OpenApiRouter::with_openapi(ApiDoc::openapi())
         .routes(routes!(conversations::list, conversations::create))
         .routes(routes!(conversations::show, conversations::change, conversations::remove))
         .routes(routes!(keys::list, keys::create))
@@ -67,11 +75,12 @@ pub(super) fn router(gateway: &Gateway) -> Router<Gateway> {
                 .layer(DefaultBodyLimit::max(gateway.config.import_bytes_max)),
         )
         .route("/api/{*rest}", axum::routing::any(async || Refusal::not_found()))
-        .route_layer(from_fn_with_state(gateway.auth.clone(), auth::identify))
+        .route_layer(identified)
         // What those need who are nobody yet.
-        .merge(OpenApiRouter::new().routes(routes!(login::methods, login::log_in)).layer(DefaultBodyLimit::max(LOGIN_BYTES_MAX)))
+        .merge(strangers.layer(DefaultBodyLimit::max(LOGIN_BYTES_MAX)))
         .merge(OpenApiRouter::new().routes(routes!(oidc::leave)).routes(routes!(oidc::come_back)))
         .split_for_parts();
+    describe(&mut document);
     let document = std::sync::Arc::<str>::from(document.to_json().expect("the document has string keys"));
     router
         .route(
@@ -82,6 +91,20 @@ pub(super) fn router(gateway: &Gateway) -> Router<Gateway> {
             let refusal = Refusal::bad("this address does not know this method");
             (StatusCode::METHOD_NOT_ALLOWED, axum::Json(crate::protocol::ErrorBody { error: refusal.body() })).into_response()
         })
+}
+
+/// The specification wants words for each response; ours are told by their status and their schema.
+fn describe(document: &mut utoipa::openapi::OpenApi) {
+    let items = document.paths.paths.values_mut();
+    let operations = items.flat_map(|item| [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete]);
+    for (status, response) in operations.flatten().flat_map(|operation| &mut operation.responses.responses) {
+        if let RefOr::T(response) = response
+            && response.description.is_empty()
+        {
+            let known = StatusCode::from_bytes(status.as_bytes()).ok().and_then(|status| status.canonical_reason());
+            response.description = known.unwrap_or("refused: `error.code` says why").to_owned();
+        }
+    }
 }
 
 /// What operators ask on a listener of their own.
