@@ -103,7 +103,7 @@ pub(super) struct Outbox {
 }
 
 /// Returns when the right that let a client in is gone: no socket outlives it. Whoever has a lesser one comes back with that.
-async fn ended(mut right: Right, doubt: Arc<Notify>) -> End {
+async fn ended(mut right: Box<Right>, doubt: Arc<Notify>) -> End {
     loop {
         tokio::select! {
             () = right.in_doubt() => {}
@@ -148,7 +148,13 @@ impl Outbox {
     }
 
     /// Runs until the connection ends; answers the close code.
-    pub(super) async fn run(mut self, mut sink: Sink, right: Right, orders: mpsc::Receiver<Order>, welcome: Utf8Bytes) -> u16 {
+    pub(super) async fn run(
+        mut self,
+        mut sink: Sink,
+        right: Box<Right>,
+        orders: mpsc::Receiver<Order>,
+        welcome: Utf8Bytes,
+    ) -> u16 {
         let stopped = self.gateway.drain.stopped().clone();
         let doubt = Arc::clone(&self.doubt);
         let end = tokio::select! {

@@ -144,7 +144,7 @@ fn serve(
     socket: WebSocket,
 ) -> impl Future<Output = ()> + std::marker::Send {
     let user = caller.user.clone();
-    let right = Right::of(&gateway.auth, &caller);
+    let right = Box::new(Right::of(&gateway.auth, &caller));
     gateway.metrics.ws_opened();
     gateway.open.fetch_add(1, Ordering::Relaxed);
     let (sink, stream) = socket.split();
@@ -212,7 +212,7 @@ impl Connection {
             let goes_on = match packet {
                 // What a frame brings about takes kilobytes while it lasts; most connections are silent most of the time.
                 Packet::Text(text) => Box::pin(self.text(text.as_str())).await,
-                Packet::Binary(_) => self.bad(None, "frames are text").await,
+                Packet::Binary(_) => Box::pin(self.bad(None, "frames are text")).await,
                 Packet::Ping(_) | Packet::Pong(_) => true,
                 Packet::Close(goodbye) => return self.left(goodbye.map_or(close::NO_CODE, |goodbye| goodbye.code)).await,
             };
