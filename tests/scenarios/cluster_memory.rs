@@ -35,7 +35,8 @@ fn held(redis: &Server) -> usize {
 
 async fn measure(batch: usize) -> (usize, f64) {
     let (Some(programs), Some(shared)) = (Programs::find(), shared()) else { return (0, 0.0) };
-    let redis = programs.redis(&[]);
+    // As in config/redis/redis.conf.
+    let redis = programs.redis(&["--stream-node-max-entries", "200"]);
     let retention = Retention { ended: Duration::from_millis(100), ..Retention::default() };
     let lease = Duration::from_secs(600);
     let world = World::open_with(&redis_url(&redis), &nats_url(&shared.nats), lease, retention).await;
