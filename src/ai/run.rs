@@ -255,10 +255,8 @@ impl Run {
         let mut renewing = None;
         loop {
             let flush_at = self.flush();
-            if self.batch.is_empty() && !self.writer.is_busy() {
-                if let Some(end) = end {
-                    return Ok(end);
-                }
+            if let Some(end) = end.take_if(|_| self.batch.is_empty() && !self.writer.is_busy()) {
+                return Ok(end);
             }
             let room = self.batch.bytes() < self.bench.config.buffer_bytes_max;
             let asked = tokio::select! {
