@@ -116,9 +116,14 @@ impl Server {
         drop(self.process.take());
     }
 
-    /// `SIGSTOP`: it keeps its connections and answers nothing.
+    /// `SIGSTOP`: it keeps its connections and answers nothing, from when this returns.
     pub(crate) fn freeze(&self) {
-        self.process.as_ref().expect("it runs").signal("-STOP");
+        let process = self.process.as_ref().expect("it runs");
+        process.signal("-STOP");
+        let deadline = Instant::now() + START_MAX;
+        while !process.look("pid").expect("it runs").starts_with(['T', 't']) {
+            assert!(Instant::now() < deadline, "{} does not stand still", self.program.display());
+        }
     }
 
     pub(crate) fn thaw(&self) {
