@@ -129,7 +129,7 @@ impl Run {
             (Ok(Some(end)), ..) => Some(end),
             (Ok(None), Some(at), _) => Some(End::Cancelled { at }),
             // Also of what nobody can read: it must end.
-            (Ok(None) | Err(Lost::Unreadable), None, Some(failure)) => Some(End::Failed(failure)),
+            (Ok(None) | Err(Lost::Unreadable), _, Some(failure)) => Some(End::Failed(failure)),
             (Ok(None), None, None) => None,
             (Err(lost), ..) => return Err(lost),
         };
