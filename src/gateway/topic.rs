@@ -1,5 +1,8 @@
 //! The task behind one watched conversation: it takes hints from the backplane, reads the store where they leave gaps, and
-//! keeps the replicas that readers draw from. All reads of a log on this node go through here, one at a time.
+//! keeps the replicas that readers draw from. All reads of a log on this node go through here.
+//!
+//! What nobody waits for, comparing and letting readers in, is read beside the hints ([`Found`]): while a store says nothing, hints
+//! are all that readers have. What fills a gap is waited for.
 
 use std::collections::HashSet;
 use std::pin::pin;
@@ -7,14 +10,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use tokio::sync::mpsc;
+use futures_util::future::{BoxFuture, OptionFuture};
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::frames;
 use super::hub::{Ask, Event, Shared, Topic};
 use super::resume::{Offered, Replica};
 use super::watches::{CHECKS, POLL_EVERY, Watches};
-use crate::backend::{ConversationState, Error, Hint, Hints, LogPage, PathEnd, PathQuery, Phase, Progress, Subject};
+use crate::backend::{ConversationState, Error, Hint, Hints, LogPage, PathEnd, PathPage, PathQuery, Phase, Progress, Subject};
 use crate::log::{Broken, Entry};
 use crate::model::{GenerationId, Message, MessageId, Position, Time, UserId};
 use crate::protocol::ServerFrame;
@@ -43,6 +48,27 @@ struct Task {
     announced: HashSet<MessageId>,
     conversation_check: Instant,
     idle_since: Option<Instant>,
+    reads: FuturesUnordered<BoxFuture<'static, Found>>,
+    /// Whose logs are among them.
+    reading: HashSet<GenerationId>,
+    /// Whether the conversation is.
+    comparing: bool,
+}
+
+/// What was read beside the hints.
+enum Found {
+    /// Of a log, what was behind this place.
+    Log(GenerationId, Position, Result<LogPage, Error>),
+    Conversation(Result<ConversationState, Error>),
+    /// With what is newest there, when it is the first one.
+    Reader(Newcomer, Result<ConversationState, Error>, Option<PathPage>),
+}
+
+/// A reader that wants to be let in.
+struct Newcomer {
+    user: UserId,
+    known: Vec<GenerationId>,
+    reply: oneshot::Sender<Result<ConversationState, Error>>,
 }
 
 pub(super) async fn run(shared: Arc<Shared>, topic: Arc<Topic>, mut asks: mpsc::Receiver<Ask>) {
@@ -61,11 +87,16 @@ pub(super) async fn run(shared: Arc<Shared>, topic: Arc<Topic>, mut asks: mpsc::
         announced: HashSet::new(),
         conversation_check: Instant::now() + CHECKS[1],
         idle_since: None,
+        reads: FuturesUnordered::new(),
+        reading: HashSet::new(),
+        comparing: false,
     };
     loop {
+        let next_check = task.next_check();
         tokio::select! {
             biased;
             () = &mut stopped => return,
+            Some(found) = task.reads.next() => task.found(found).await,
             ask = asks.recv() => match ask {
                 Some(ask) => task.ask(ask).await,
                 None => return,
@@ -82,7 +113,7 @@ pub(super) async fn run(shared: Arc<Shared>, topic: Arc<Topic>, mut asks: mpsc::
                     return;
                 }
             }
-            () = tokio::time::sleep_until(task.next_check()) => {
+            () = tokio::time::sleep_until(next_check) => {
                 if task.tick().await {
                     return;
                 }
@@ -95,26 +126,54 @@ impl Task {
     async fn ask(&mut self, ask: Ask) {
         match ask {
             Ask::Load(generation) => self.missing(&generation).await,
-            Ask::Attach { user, known, reply } => {
-                let found = self.attach(user, known).await;
+            Ask::Attach { user, known, reply } => self.look_up(Newcomer { user, known, reply }),
+        }
+    }
+
+    fn look_up(&self, newcomer: Newcomer) {
+        let store = Arc::clone(&self.shared.backends.store);
+        let conversation = self.topic.conversation.clone();
+        let newest = self.user.is_none().then(|| self.newest());
+        self.reads.push(Box::pin(async move {
+            let newest = OptionFuture::from(newest.as_ref().map(|newest| store.path(newest)));
+            let (state, newest) = tokio::join!(store.conversation(&newcomer.user, &conversation), newest);
+            Found::Reader(newcomer, state, newest.and_then(Result::ok))
+        }));
+    }
+
+    async fn found(&mut self, found: Found) {
+        match found {
+            Found::Log(generation, after, page) => self.compared(&generation, after, page).await,
+            Found::Conversation(state) => {
+                self.comparing = false;
+                let told = match state {
+                    Ok(state) => self.tell_news(state).await,
+                    Err(error) => Err(error),
+                };
+                self.conversation_was_compared(told);
+            }
+            Found::Reader(Newcomer { user, known, reply }, state, newest) => {
+                let attached = match state {
+                    Ok(state) => self.attach(user, known, state, newest).await,
+                    Err(error) => Err(error),
+                };
                 // A reader that has left meanwhile needs no answer.
-                let _ = reply.send(found);
+                let _ = reply.send(attached);
             }
         }
     }
 
-    async fn attach(&mut self, user: UserId, known: Vec<GenerationId>) -> Result<ConversationState, Error> {
-        let store = Arc::clone(&self.shared.backends.store);
-        let state = match &self.user {
-            Some(_) => store.conversation(&user, &self.topic.conversation).await?,
-            None => {
-                let newest = self.newest();
-                let (state, newest) = tokio::join!(store.conversation(&user, &self.topic.conversation), store.path(&newest));
-                // What is there already is no news.
-                self.announced.extend(newest.into_iter().flat_map(|page| page.items).map(|item| item.message.id));
-                state?
-            }
-        };
+    async fn attach(
+        &mut self,
+        user: UserId,
+        known: Vec<GenerationId>,
+        state: ConversationState,
+        newest: Option<PathPage>,
+    ) -> Result<ConversationState, Error> {
+        if self.user.is_none() {
+            // What is there already is no news.
+            self.announced.extend(newest.into_iter().flat_map(|page| page.items).map(|item| item.message.id));
+        }
         if self.user.replace(user).is_none() {
             (self.since, self.version) = (Time::now(), state.conversation.version);
         } else if state.conversation.version > self.version {
@@ -179,12 +238,23 @@ impl Task {
     }
 
     async fn try_load(&mut self, generation: &GenerationId) -> Result<(), Error> {
-        let held = self.topic.state().replicas.get(generation).map(|replica| (replica.position(), replica.is_finished()));
-        if let Some((_, true)) = held {
+        let after = self.held(generation).unwrap_or(Position::START);
+        if self.is_finished(generation) {
             return Ok(());
         }
-        let after = held.map_or(Position::START, |(position, _)| position);
-        let result = self.read(generation, after).await;
+        let page = self.shared.backends.generations.read(generation, after, PAGE_BYTES_MAX).await;
+        self.take_in(generation, page).await
+    }
+
+    /// How far its replica is, if it has one.
+    fn held(&self, generation: &GenerationId) -> Option<Position> {
+        self.topic.state().replicas.get(generation).map(Replica::position)
+    }
+
+    /// Folds in what was read of a log, and reads on to its end.
+    async fn take_in(&mut self, generation: &GenerationId, page: Result<LogPage, Error>) -> Result<(), Error> {
+        let held = self.held(generation);
+        let result = self.read(generation, page).await;
         if let Err(error) = &result {
             tracing::debug!(%generation, %error, "log could not be read");
             self.watches.soon(generation);
@@ -196,25 +266,26 @@ impl Task {
         result
     }
 
-    async fn read(&mut self, generation: &GenerationId, mut after: Position) -> Result<(), Error> {
+    async fn read(&mut self, generation: &GenerationId, mut next: Result<LogPage, Error>) -> Result<(), Error> {
         let mut rebuilt = false;
         loop {
-            let page = match self.shared.backends.generations.read(generation, after, PAGE_BYTES_MAX).await {
+            let page = match next {
                 Ok(page) => page,
                 Err(Error::Gone) => return self.finish(generation).await,
                 Err(error) => return Err(error),
             };
-            match self.absorb(generation, &page) {
+            let after = match self.absorb(generation, &page) {
                 Ok((_, true)) => return self.finish(generation).await,
                 Ok((position, false)) if page.entries.is_empty() || position >= page.tail => return Ok(()),
-                Ok((position, false)) => after = position,
+                Ok((position, false)) => position,
                 Err(broken) if rebuilt => return Err(Error::Corrupt(broken.to_string())),
                 // The log isn't the one that was read before: start again, and let every reader do so.
                 Err(_) => {
                     rebuilt = true;
-                    after = Position::START;
+                    Position::START
                 }
-            }
+            };
+            next = self.shared.backends.generations.read(generation, after, PAGE_BYTES_MAX).await;
         }
     }
 
@@ -276,7 +347,7 @@ impl Task {
                 match held {
                     Some((known, ended)) if known >= *position && (!ended || self.is_finished(generation)) => {}
                     Some(_) => self.load(generation).await,
-                    None => self.refresh().await,
+                    None => self.compare(),
                 }
             }
             Hint::Progress { generation, progress } => {
@@ -379,18 +450,39 @@ impl Task {
     async fn refresh(&mut self) {
         self.conversation_check = Instant::now() + self.pace();
         let Some(user) = self.user.clone() else { return };
-        if let Err(error) = self.compare(&user).await {
+        let state = self.shared.backends.store.conversation(&user, &self.topic.conversation).await;
+        let told = match state {
+            Ok(state) => self.tell_news(state).await,
+            Err(error) => Err(error),
+        };
+        self.conversation_was_compared(told);
+    }
+
+    /// As [`Self::refresh`], beside the hints.
+    fn compare(&mut self) {
+        self.conversation_check = Instant::now() + self.pace();
+        if self.comparing {
+            // That one may have been asked before there was anything new.
+            return self.compare_within(POLL_EVERY);
+        }
+        let Some(user) = self.user.clone() else { return };
+        self.comparing = true;
+        let (store, conversation) = (Arc::clone(&self.shared.backends.store), self.topic.conversation.clone());
+        self.reads.push(Box::pin(async move { Found::Conversation(store.conversation(&user, &conversation).await) }));
+    }
+
+    fn conversation_was_compared(&mut self, told: Result<(), Error>) {
+        if let Err(error) = told {
             tracing::debug!(conversation = %self.topic.conversation, %error, "conversation could not be compared");
             self.compare_within(CHANGED_AFTER);
         }
     }
 
-    async fn compare(&mut self, user: &UserId) -> Result<(), Error> {
-        let store = Arc::clone(&self.shared.backends.store);
-        let state = store.conversation(user, &self.topic.conversation).await?;
+    async fn tell_news(&mut self, state: ConversationState) -> Result<(), Error> {
         if state.conversation.version <= self.version {
             return Ok(());
         }
+        let store = Arc::clone(&self.shared.backends.store);
         let mut news: Vec<Message> = match store.path(&self.newest()).await {
             Ok(page) => page.items.into_iter().map(|item| item.message).collect(),
             Err(Error::NotFound) => Vec::new(),
@@ -457,22 +549,44 @@ impl Task {
         }
         if now >= self.conversation_check {
             if readers {
-                self.refresh().await;
+                self.compare();
             } else {
                 self.conversation_check = now + CONVERSATION_EVERY;
             }
         }
         for generation in self.watches.due(now) {
-            self.check(&generation).await;
+            self.check(&generation);
         }
         self.put_away(now);
         false
     }
 
-    async fn check(&mut self, generation: &GenerationId) {
-        let queued = self.topic.state().replicas.get(generation).is_some_and(|replica| replica.position() == Position::START);
-        self.watches.checked(generation, self.hints_come(), queued);
-        self.load(generation).await;
+    /// Compares a log with the store, beside the hints.
+    fn check(&mut self, generation: &GenerationId) {
+        let after = self.held(generation).unwrap_or(Position::START);
+        self.watches.checked(generation, self.hints_come(), after == Position::START);
+        if self.is_finished(generation) || !self.reading.insert(generation.clone()) {
+            return;
+        }
+        let (generations, generation) = (Arc::clone(&self.shared.backends.generations), generation.clone());
+        self.reads.push(Box::pin(async move {
+            let page = generations.read(&generation, after, PAGE_BYTES_MAX).await;
+            Found::Log(generation, after, page)
+        }));
+    }
+
+    async fn compared(&mut self, generation: &GenerationId, after: Position, page: Result<LogPage, Error>) {
+        self.reading.remove(generation);
+        let held = self.held(generation).unwrap_or(Position::START);
+        if self.is_finished(generation) {
+            return;
+        }
+        // What came meanwhile the page doesn't know of, not even whether it is the same log. What fails is compared again.
+        let _ = match &page {
+            Ok(page) if held != after && page.tail <= held => Ok(()),
+            Ok(_) if held != after => self.try_load(generation).await,
+            _ => self.take_in(generation, page).await,
+        };
     }
 
     /// Forgets ended answers that were watched long enough; who still needs one asks for it.

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::cluster_nodes::{Part, cluster};
+use crate::chaos::proxy::{Mode, Proxy};
 use crate::conformance::stage::{eventually, following};
 use crate::harness::client::{Socket, Tab};
 use crate::harness::node::{Node, config, world};
@@ -61,22 +62,58 @@ async fn told(reader: &mut Socket, id: &MessageId) -> String {
     reader.until("the message", found).await
 }
 
-/// Less than until the next planned comparison of a conversation, by far.
-const SOON: Duration = Duration::from_secs(8);
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_nats_a_second_question_is_answered_where_its_conversation_is_open_already() {
-    let Some((redis, mut nats, gateway, worker)) = cluster(&[]).await else { return };
-    let (prefix, hints) = (gateway.world.prefix.clone(), nats_url(&nats));
-    let third = World::join(&redis_url(&redis), &hints, LEASE, &prefix).await;
-    third.ready().await;
-    let other = Part::start("other", Roles::GATEWAY, third, |_| {}).await;
+/// A conversation that somebody asks in at this gateway, and the same user reads on another one with these servers.
+async fn read_elsewhere(gateway: &Part, redis: &str, nats: &str) -> (Part, Socket, Socket, String) {
+    let world = World::join(redis, nats, LEASE, &gateway.world.prefix).await;
+    world.ready().await;
+    let other = Part::start("other", Roles::GATEWAY, world, |_| {}).await;
     let mut asker = Socket::open(gateway.node.address).await;
     let (question, answer) = asker.ask(json!({"content": "/demo tokens=3 rate=0"})).await;
     let conversation = question.conversation.to_string();
     asker.finished(&answer.generation.expect("a generation")).await;
     let mut reader = Tab { cookie: asker.tab.cookie.clone(), ..Tab::default() }.connect(other.node.address).await;
     reader.subscribe(&conversation).await;
+    (other, asker, reader, conversation)
+}
+
+/// A pulled cable is noticed after seconds. Till then the store answers nothing, and the hints bring all that there is to read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_reads_is_not_held_up_by_a_store_that_says_nothing() {
+    let Some((redis, nats, gateway, worker)) = cluster(&[]).await else { return };
+    let link = Proxy::start(redis.port).await;
+    let through = redis_url(&redis).replace(&redis.port.to_string(), &link.address.port().to_string());
+    let (other, mut asker, mut reader, conversation) = read_elsewhere(&gateway, &through, &nats_url(&nats)).await;
+    let (_, answer) = asker.ask(json!({"content": "/demo tokens=150 rate=25", "conversation": conversation})).await;
+    let generation = answer.generation.expect("a generation");
+    reader.bytes(&generation, 1).await;
+    link.set(Mode::Hole);
+    let (pulled, mut longest) = (Instant::now(), Duration::ZERO);
+    while pulled.elapsed() < SILENCE {
+        let (had, since) = (reader.tab.copies[&generation].text.len(), Instant::now());
+        reader.bytes(&generation, had + 1).await;
+        longest = longest.max(since.elapsed());
+    }
+    assert!(longest < HELD_UP, "the reader waited for {longest:?}");
+    link.set(Mode::Open);
+    reader.finished(&generation).await;
+    asker.finished(&generation).await;
+    assert_eq!(reader.tab.copies[&generation].text, reader.tab.expected(&generation));
+    for part in [gateway, other, worker] {
+        part.end().await;
+    }
+}
+
+/// Several comparisons of an answer fall into it.
+const SILENCE: Duration = Duration::from_secs(4);
+/// Less than until one command to the store counts as failed.
+const HELD_UP: Duration = Duration::from_millis(1_500);
+/// Less than until the next planned comparison of a conversation, by far.
+const SOON: Duration = Duration::from_secs(8);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_nats_a_second_question_is_answered_where_its_conversation_is_open_already() {
+    let Some((redis, mut nats, gateway, worker)) = cluster(&[]).await else { return };
+    let (other, mut asker, mut reader, conversation) = read_elsewhere(&gateway, &redis_url(&redis), &nats_url(&nats)).await;
     nats.kill();
     for part in [&gateway, &other, &worker] {
         let health = &part.world.backends.health;
@@ -103,15 +140,7 @@ async fn without_nats_a_second_question_is_answered_where_its_conversation_is_op
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_question_too_large_for_the_backplane_is_told_on_the_other_gateways() {
     let Some((redis, nats, gateway, worker)) = cluster(&[]).await else { return };
-    let third = World::join(&redis_url(&redis), &nats_url(&nats), LEASE, &gateway.world.prefix).await;
-    third.ready().await;
-    let other = Part::start("other", Roles::GATEWAY, third, |_| {}).await;
-    let mut asker = Socket::open(gateway.node.address).await;
-    let (question, answer) = asker.ask(json!({"content": "/demo tokens=3 rate=0"})).await;
-    let conversation = question.conversation.to_string();
-    asker.finished(&answer.generation.expect("a generation")).await;
-    let mut reader = Tab { cookie: asker.tab.cookie.clone(), ..Tab::default() }.connect(other.node.address).await;
-    reader.subscribe(&conversation).await;
+    let (other, mut asker, mut reader, conversation) = read_elsewhere(&gateway, &redis_url(&redis), &nats_url(&nats)).await;
     let begun = Instant::now();
     let content = format!("/demo tokens=3 rate=0\n{}", "\u{1}".repeat(100_000));
     let (question, answer) = asker.ask(json!({"content": content, "conversation": conversation})).await;

@@ -103,10 +103,13 @@ test("a finger that moves down where nothing is above gives up no following: the
 
 /** As on a slow machine: a dialog is closed, and the page hears of it when the drawer is closed too. */
 function tellLate(): void {
+  const open = () => document.querySelector(".backdrop") !== null;
   const later = (event: Event) => {
+    // A slow machine is as late by itself, and nothing would change any more that could be watched.
+    if (!open()) return;
     event.stopImmediatePropagation();
     const drawer = new MutationObserver(() => {
-      if (document.querySelector(".backdrop")) return;
+      if (open()) return;
       drawer.disconnect();
       event.target?.dispatchEvent(new Event("close"));
     });

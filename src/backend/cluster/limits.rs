@@ -8,7 +8,7 @@ use std::sync::Weak;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use fred::interfaces::{HashesInterface, SortedSetsInterface};
+use fred::interfaces::HashesInterface;
 use fred::types::Value;
 
 use super::Redis;
@@ -19,10 +19,10 @@ use crate::backend::limits::{
     Spent, UNSTORED_MS, Used,
 };
 use crate::backend::{Error, Result, Store};
-use crate::model::{GenerationId, Time};
+use crate::model::GenerationId;
 
 /// Answers of a full room that are looked at, the oldest first.
-const LOOKS_MAX: i64 = 32;
+const LOOKS_MAX: u32 = 32;
 
 #[async_trait]
 impl Limits for Redis {
@@ -124,12 +124,9 @@ impl Redis {
 
     /// Lets those answers out of a room that ended, or never were; tells how many.
     async fn look_around(&self, room: &Room) -> Result<usize> {
-        let (redis, key) = (self.link.redis()?, self.link.keys.key(&Key::Room(&room.name)));
-        let until = Time::now().0.saturating_sub(UNSTORED_MS) as f64;
-        let inside = redis.zrangebyscore(key, f64::NEG_INFINITY, until, false, Some((0, LOOKS_MAX))).await;
-        let inside: Vec<String> = inside.map_err(|error| self.link.fail(&error))?;
-        let looks = inside.iter().filter_map(|member| keys::from_work_member(member)).map(|generation| async move {
-            let stage = redis.hget(self.link.keys.key(&Key::State(&generation)), "s").await;
+        let inside = self.older(self.link.keys.key(&Key::Room(&room.name)), UNSTORED_MS, LOOKS_MAX).await?;
+        let looks = inside.iter().filter_map(|(member, _)| keys::from_work_member(member)).map(|generation| async move {
+            let stage = self.link.redis()?.hget(self.link.keys.key(&Key::State(&generation)), "s").await;
             let stage: Option<String> = stage.map_err(|error| self.link.fail(&error))?;
             let is_over = stage.is_none_or(|stage| stage == "f");
             if is_over {

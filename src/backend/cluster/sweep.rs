@@ -20,7 +20,7 @@ const CRASHED_MS: u64 = 5_000;
 /// How long an intent is kept whose turn can't be seen: its call may have been stopped before it stored anything, and go on.
 const GIVEN_UP_MS: u64 = 60_000;
 /// Intents that one look at one list takes.
-const LOOK_MAX: i64 = 100;
+const LOOK_MAX: u32 = 100;
 const PAUSE: Duration = Duration::from_secs(1);
 /// Rounds after which a list that keeps changing is left to whoever keeps changing it.
 const PLACE_ROUNDS_MAX: u32 = 5;
@@ -72,10 +72,7 @@ impl Redis {
     pub(super) async fn intend(&self, intent: &Intent) -> Result<String> {
         let member = intent.encode();
         let key = self.link.keys.pending(&intent.conversation);
-        let now = Time::now().0 as f64;
-        let added: std::result::Result<Value, _> =
-            self.link.redis()?.zadd(key, None, None, false, false, (now, member.as_str())).await;
-        added.map(|_| member).map_err(|error| self.link.fail(&error))
+        self.link.run(&self.link.steps.intend, vec![key], vec![member.as_str().into()]).await.map(|_| member)
     }
 
     /// The change is complete. When this fails the sweeper finds nothing to do, and forgets it.
@@ -152,30 +149,23 @@ impl Redis {
                 () = stopped.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}
             }
-            if let Err(error) = self.sweep(Time::now()).await {
+            if let Err(error) = self.sweep().await {
                 tracing::debug!(%error, "could not look for what a crash left behind");
             }
         }
     }
 
     /// Carries out every intent that is old enough; answers how many.
-    pub(super) async fn sweep(&self, now: Time) -> Result<usize> {
+    pub(super) async fn sweep(&self) -> Result<usize> {
         let mut done = 0;
         for n in 0..PENDING_LISTS {
             let key = self.link.keys.key(&Key::Pending(n));
-            let until = now.0.saturating_sub(CRASHED_MS) as f64;
-            let found: Vec<(String, f64)> = self
-                .link
-                .redis()?
-                .zrangebyscore(&key, f64::NEG_INFINITY, until, true, Some((0, LOOK_MAX)))
-                .await
-                .map_err(|error| self.link.fail(&error))?;
-            for (member, made) in found {
+            for (member, age_ms) in self.older(key.clone(), CRASHED_MS, LOOK_MAX).await? {
                 let carried_out = match Intent::decode(&member) {
                     Some(intent) => self.carry_out(&intent).await?,
                     None => true,
                 };
-                if carried_out || (made as u64) < now.0.saturating_sub(GIVEN_UP_MS) {
+                if carried_out || age_ms > GIVEN_UP_MS {
                     let removed: std::result::Result<Value, _> = self.link.redis()?.zrem(&key, member).await;
                     removed.map_err(|error| self.link.fail(&error))?;
                     done += 1;
@@ -186,6 +176,14 @@ impl Redis {
         let trimmed: std::result::Result<Value, _> = self.link.redis()?.zremrangebyrank(key, 0, -MODELS_KEPT - 1).await;
         trimmed.map_err(|error| self.link.fail(&error))?;
         Ok(done)
+    }
+
+    /// What has been in a set by moments for at least so long, the oldest first, with its age in milliseconds. The server's clock counts:
+    /// those of nodes may be apart.
+    pub(super) async fn older(&self, key: String, age_ms: u64, most: u32) -> Result<Vec<(String, u64)>> {
+        let args: Vec<Value> = vec![age_ms.to_string().into(), most.to_string().into()];
+        let found = self.link.run(&self.link.steps.older, vec![key], args).await?;
+        Ok(found.lists().filter_map(|mut one| one.text().zip(one.number())).collect())
     }
 
     /// False when there is nothing to see yet.
