@@ -62,7 +62,6 @@ pub struct Gateway {
     handshakes: Arc<Mutex<Bucket>>,
     /// Bytes of imports that may be held at once, in KiB.
     imports: Arc<Semaphore>,
-    exports: Arc<Semaphore>,
     open: Arc<AtomicU32>,
 }
 
@@ -73,8 +72,6 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; img-src 'self' data: 
 /// What JSON can make of one byte: an escaped control character is six.
 const ESCAPED_BYTES_MAX: usize = 6;
 const ENVELOPE_BYTES_MAX: usize = 64 * 1024;
-/// Conversations that are put into files at once: each is held whole.
-const EXPORTS_MAX: usize = 2;
 /// Between two looks at whether the last connection has gone.
 const DESERTED_LOOK: Duration = Duration::from_millis(50);
 
@@ -103,7 +100,6 @@ impl Gateway {
         let auth = Auth::new(backends.clone(), Arc::clone(&config), &drain, metrics.clone());
         let handshakes = Arc::new(Mutex::new(Bucket::new(config.handshakes_per_second_max, Instant::now())));
         let imports = Arc::new(Semaphore::new(config.import_bytes_max.div_ceil(1024)));
-        let exports = Arc::new(Semaphore::new(EXPORTS_MAX));
         Self {
             node_id: node_id.into(),
             config,
@@ -118,7 +114,6 @@ impl Gateway {
             seats,
             handshakes,
             imports,
-            exports,
             open: Arc::default(),
         }
     }

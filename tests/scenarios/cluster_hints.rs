@@ -107,6 +107,8 @@ async fn who_reads_is_not_held_up_by_a_store_that_says_nothing() {
 const SILENCE: Duration = Duration::from_secs(4);
 /// Less than until one command to the store counts as failed.
 const HELD_UP: Duration = Duration::from_millis(1_500);
+/// Longer than until a conversation that was opened is compared for the first time.
+const OPENED: Duration = Duration::from_secs(1);
 /// Less than until the next planned comparison of a conversation, by far.
 const SOON: Duration = Duration::from_secs(8);
 
@@ -158,11 +160,19 @@ async fn a_question_too_large_for_the_backplane_is_told_on_the_other_gateways() 
 #[tokio::test]
 async fn a_message_whose_own_hint_was_lost_is_told_soon() {
     let world = world();
-    let node = Node::start("a", &world).await;
-    let mut socket = Socket::open(node.address).await;
-    let ServerFrame::Welcome { user, .. } = socket.welcome.clone() else { panic!() };
-    let (question, answer) = socket.ask(json!({"content": "/demo tokens=3 rate=0"})).await;
-    socket.finished(&answer.generation.expect("a generation")).await;
+    let mut gateway = config("a");
+    gateway.roles = Roles::GATEWAY;
+    let (node, worker) = (Node::with(gateway, &world).await, Node::start("b", &world).await);
+    let mut asker = Socket::open(worker.address).await;
+    let ServerFrame::Welcome { user, .. } = asker.welcome.clone() else { panic!() };
+    let (question, answer) = asker.ask(json!({"content": "/demo tokens=3 rate=0"})).await;
+    asker.finished(&answer.generation.expect("a generation")).await;
+    let mut socket = Tab { cookie: asker.tab.cookie.clone(), ..Tab::default() }.connect(node.address).await;
+    socket.subscribe(question.conversation.as_str()).await;
+    // Who answers tells of the question as well.
+    worker.leave(Duration::ZERO).await;
+    // And so does the comparison soon after a conversation was opened.
+    tokio::time::sleep(OPENED).await;
     let begun = Instant::now();
     let submitted = world.generations.submit(&following(&user, &question.conversation, "by another node")).await.expect("stored");
     let subject = Subject::Conversation(question.conversation.clone());

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use chatnode::model::MessageId;
 use chatnode::protocol::ServerFrame;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -141,6 +142,40 @@ async fn a_conversation_goes_out_and_comes_back() {
     assert_eq!(history["items"][1]["content"], json!(text));
     let (status, body) = rest.post("/api/import", &json!({"format": "other", "messages": []})).await;
     assert_eq!(status, 400, "{body}");
+}
+
+/// A file is written a few messages at a time.
+#[tokio::test]
+async fn a_conversation_of_any_length_goes_out_whole() {
+    let node = Node::start("a", &world()).await;
+    let mut socket = Socket::open(node.address).await;
+    let (question, answer) = socket.ask(json!({"content": "/demo tokens=3 rate=0"})).await;
+    socket.finished(answer.generation.as_ref().expect("a generation")).await;
+    let rest = Rest::of(&socket.tab, node.address);
+    let mut file = rest.got(&format!("/api/conversations/{}/export", question.conversation)).await;
+    let two = file["messages"].as_array().expect("messages").clone();
+    for count in [0, 1, 16, 33] {
+        let mut messages: Vec<Value> = Vec::new();
+        for n in 0..count {
+            let mut message = two[n % 2].clone();
+            message["content"] = format!("line {n}\n\"quoted\" đường").into();
+            message["parent"] = messages.last().map_or(Value::Null, |before| before["id"].clone());
+            message["id"] = MessageId::generate(&question.conversation).as_str().into();
+            messages.push(message);
+        }
+        let texts = |messages: &[Value]| messages.iter().map(|message| message["content"].clone()).collect::<Vec<_>>();
+        let expected = texts(&messages);
+        file["messages"] = messages.into();
+        let (status, imported) = rest.post("/api/import", &file).await;
+        assert_eq!(status, StatusCode::CREATED, "{imported}");
+        let id = imported["conversation"]["id"].as_str().expect("an id");
+        let again = rest.got(&format!("/api/conversations/{id}/export")).await;
+        assert_eq!(texts(again["messages"].as_array().expect("messages")), expected);
+        let page = rest.request(Method::GET, &format!("/api/conversations/{id}/export?format=markdown"));
+        let page = page.send().await.expect("an answer").text().await.expect("a whole text");
+        let lines: Vec<String> = (0..count).map(|n| format!("line {n}")).collect();
+        assert_eq!(page.lines().filter(|line| line.starts_with("line ")).collect::<Vec<_>>(), lines);
+    }
 }
 
 #[tokio::test]

@@ -135,24 +135,43 @@ async fn what_a_later_version_writes_is_skipped_or_stops_the_reader_and_is_never
     );
     let added = json!({"hint": "tail", "generation": running, "position": "1-1", "later": true});
     assert!(serde_json::from_value::<Hint>(added).is_ok(), "an added field is not in the way");
-    let id = running.as_str();
-    let log = format!("{}:g:{{{}}}:{}", world.prefix, &id[4..30], &id[30..]);
-    assert_ne!(redis.redis(&["XLEN", &log]), "0");
-    redis.redis(&["XADD", &log, "*", "2", "0", "t", "x"]);
+    add_what_is_newer(redis, &world, &running);
     match world.backends.generations.read(&running, Position::START, 1 << 20).await {
         Err(Error::Corrupt(reason)) => assert!(reason.contains("not of a version that this node knows"), "{reason}"),
         other => panic!("{other:?}"),
     }
-    // A node that can't read it holds on to nothing: the lease runs out for one who can, and when nobody comes the answer ends.
-    let mut today = config("today");
-    (today.ai.attempts_max, today.ai.progress_timeout) = (2, Duration::MAX);
-    let node = Node::with(today, &world.backends).await;
-    let ended = async || {
-        let message = world.backends.store.message(&running.message()).await.expect("the answer");
-        (message.status == Status::Failed).then_some(message.error)
-    };
-    let error = eventually("it is given up", ended).await.expect("a reason");
-    assert_eq!(error.code, "attempts_exhausted");
-    node.leave(Duration::ZERO).await;
     world.end().await;
+}
+
+/// An entry of a later version, at the end of a log.
+fn add_what_is_newer(redis: &Server, world: &World, generation: &GenerationId) {
+    let id = generation.as_str();
+    let log = format!("{}:g:{{{}}}:{}", world.prefix, &id[4..30], &id[30..]);
+    assert_ne!(redis.redis(&["XLEN", &log]), "0");
+    redis.redis(&["XADD", &log, "*", "2", "0", "t", "x"]);
+}
+
+/// A node that can't read a log holds on to nothing: the lease runs out for one who can, and when nobody comes the answer ends, also
+/// one that somebody wants to be stopped.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_no_node_can_read_ends_after_its_owners() {
+    for cancelled in [false, true] {
+        let Some((redis, world)) = left_behind().await else { return };
+        let running = generation(&story()["running"]);
+        add_what_is_newer(redis, &world, &running);
+        if cancelled {
+            world.backends.generations.cancel(&running).await.expect("a cancel");
+        }
+        let mut today = config("today");
+        (today.ai.attempts_max, today.ai.progress_timeout) = (2, Duration::MAX);
+        let node = Node::with(today, &world.backends).await;
+        let ended = async || {
+            let message = world.backends.store.message(&running.message()).await.expect("the answer");
+            (message.status == Status::Failed).then_some(message.error)
+        };
+        let error = eventually("it is given up", ended).await.expect("a reason");
+        assert_eq!(error.code, "attempts_exhausted");
+        node.leave(Duration::ZERO).await;
+        world.end().await;
+    }
 }

@@ -1,7 +1,7 @@
 //! Taking conversations elsewhere and back.
 
 use std::collections::HashMap;
-use std::fmt::Write;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
@@ -9,11 +9,12 @@ use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
+use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::{Body, Path, Query, conversation_id};
-use crate::backend::{PathEnd, PathQuery};
+use crate::backend::{Error, PathEnd, PathQuery, Store};
 use crate::event::Happened;
 use crate::gateway::Gateway;
 use crate::gateway::error::Refusal;
@@ -23,7 +24,8 @@ use crate::protocol::{ErrorBody, ErrorCode, Export, Imported};
 const FORMAT: &str = "chatnode.v1";
 /// Messages that one file may hold.
 const MESSAGES_MAX: usize = 20_000;
-const PAGE: usize = 200;
+/// Messages of an export that are held at once.
+const PAGE: usize = 16;
 /// How long an import waits for others, and when it may try again.
 const TURN_WITHIN: Duration = Duration::from_secs(10);
 const TURN_RETRY_MS: u64 = 5_000;
@@ -55,63 +57,91 @@ pub(super) async fn export(
     Query(query): Query<As>,
 ) -> Result<Response, Refusal> {
     let id = conversation_id(&id)?;
-    let _turn = gateway.exports.acquire().await.map_err(|_| Refusal::not_found())?;
-    let conversation = gateway.backends.store.conversation(&user, &id).await?.conversation;
-    let (kind, name, text) = match query.format {
-        Format::Json => {
-            let messages = tree(&gateway, &id).await?;
-            let export = Export { format: FORMAT.to_owned(), conversation, messages };
-            let text = serde_json::to_string_pretty(&export).map_err(|_| Refusal::bad("this conversation can't be exported"))?;
-            ("application/json", format!("{id}.json"), text)
-        }
+    let store = Arc::clone(&gateway.backends.store);
+    let conversation = store.conversation(&user, &id).await?.conversation;
+    let (kind, name, mut parts) = match query.format {
+        Format::Json => ("application/json", format!("{id}.json"), json(store, &conversation)?.boxed()),
         Format::Markdown => {
-            let text = markdown(&conversation, &newest_path(&gateway, &id).await?);
-            ("text/markdown; charset=utf-8", format!("{id}.md"), text)
+            let path = newest_path(&gateway, &id).await?;
+            ("text/markdown; charset=utf-8", format!("{id}.md"), markdown(store, &conversation, path).boxed())
         }
     };
+    // What fails before anything was said is told; later it ends the connection, so that half a file isn't taken for a whole one.
+    let first = parts.try_next().await?;
+    let body = axum::body::Body::from_stream(stream::iter(first).map(Ok).chain(parts));
     let disposition = format!("attachment; filename=\"{name}\"");
-    Ok(([(header::CONTENT_TYPE, kind.to_owned()), (header::CONTENT_DISPOSITION, disposition)], text).into_response())
+    Ok(([(header::CONTENT_TYPE, kind.to_owned()), (header::CONTENT_DISPOSITION, disposition)], body).into_response())
 }
 
-async fn tree(gateway: &Gateway, id: &ConversationId) -> Result<Vec<Message>, Refusal> {
-    let mut all: Vec<Message> = Vec::new();
-    loop {
-        let after = all.last().map(|message| message.id.clone());
-        let page = gateway.backends.store.messages(id, after.as_ref(), PAGE).await?;
-        let more = page.len() == PAGE;
-        all.extend(page);
-        if !more {
-            return Ok(all);
+/// The whole tree as an [`Export`], a few messages at a time: as fast as it is read, and never held whole.
+fn json(
+    store: Arc<dyn Store>,
+    conversation: &Conversation,
+) -> Result<impl Stream<Item = Result<String, Error>> + use<>, Refusal> {
+    let id = conversation.id.clone();
+    let unwritable = |_| Refusal::bad("this conversation can't be exported");
+    let conversation = serde_json::to_string(conversation).map_err(unwritable)?;
+    let head = format!("{{\"format\":\"{FORMAT}\",\"conversation\":{conversation},\"messages\":[\n");
+    let messages = stream::try_unfold(Some(None), move |after: Option<Option<MessageId>>| {
+        let (store, id) = (Arc::clone(&store), id.clone());
+        async move {
+            let Some(after) = after else { return Ok(None) };
+            let page = store.messages(&id, after.as_ref(), PAGE).await?;
+            let mut text = String::new();
+            for (index, message) in page.iter().enumerate() {
+                text.push_str(if after.is_none() && index == 0 { "" } else { ",\n" });
+                text.push_str(&serde_json::to_string(message).map_err(|error| Error::Corrupt(error.to_string()))?);
+            }
+            let last = page.last().filter(|_| page.len() == PAGE).map(|message| message.id.clone());
+            if last.is_none() {
+                text.push_str("\n]}\n");
+            }
+            Ok(Some((text, last.map(Some))))
         }
-    }
+    });
+    // With the first messages, so that what can't be read fails before it begins.
+    let mut head = Some(head);
+    Ok(messages.map_ok(move |text| head.take().unwrap_or_default() + &text))
 }
 
-async fn newest_path(gateway: &Gateway, id: &ConversationId) -> Result<Vec<Message>, Refusal> {
-    let mut pages: Vec<Vec<Message>> = Vec::new();
+/// The ids of the path to the newest leaf, from the root.
+async fn newest_path(gateway: &Gateway, id: &ConversationId) -> Result<Vec<MessageId>, Refusal> {
+    let mut ids: Vec<MessageId> = Vec::new();
     let mut end = PathEnd::NewestLeaf;
     loop {
         let page = gateway.backends.store.path(&PathQuery { conversation: id.clone(), end, limit: PAGE }).await?;
-        let oldest = page.items.first().map(|item| item.message.id.clone());
-        pages.push(page.items.into_iter().map(|item| item.message).collect());
-        match oldest.filter(|_| page.more) {
-            Some(oldest) => end = PathEnd::Before(oldest),
-            None => return Ok(pages.into_iter().rev().flatten().collect()),
+        let more = page.more;
+        ids.extend(page.items.into_iter().rev().map(|item| item.message.id));
+        match ids.last().filter(|_| more) {
+            Some(oldest) => end = PathEnd::Before(oldest.clone()),
+            None => break,
         }
     }
+    ids.reverse();
+    Ok(ids)
 }
 
-fn markdown(conversation: &Conversation, messages: &[Message]) -> String {
-    let mut text = format!("# {}\n", conversation.title);
-    for message in messages {
-        let who = match message.role {
-            Role::User => "User".to_owned(),
-            Role::Assistant => message.model.clone().unwrap_or_else(|| "Assistant".to_owned()),
-        };
-        let how = if message.status == Status::Completed { String::new() } else { format!(" ({})", message.status.as_str()) };
-        // Writing to a string can't fail.
-        let _ = write!(text, "\n## {who}{how} · {}\n\n{}\n", message.created_at, message.content.trim_end());
-    }
-    text
+/// For people, a message at a time.
+fn markdown(
+    store: Arc<dyn Store>,
+    conversation: &Conversation,
+    path: Vec<MessageId>,
+) -> impl Stream<Item = Result<String, Error>> + use<> {
+    let head = stream::iter([Ok(format!("# {}\n", conversation.title))]);
+    let messages = stream::iter(path).then(move |id| {
+        let store = Arc::clone(&store);
+        async move { store.message(&id).await.map(|message| section(&message)) }
+    });
+    head.chain(messages)
+}
+
+fn section(message: &Message) -> String {
+    let who = match message.role {
+        Role::User => "User",
+        Role::Assistant => message.model.as_deref().unwrap_or("Assistant"),
+    };
+    let how = if message.status == Status::Completed { String::new() } else { format!(" ({})", message.status.as_str()) };
+    format!("\n## {who}{how} · {}\n\n{}\n", message.created_at, message.content.trim_end())
 }
 
 /// An import is held several times over while it is read and stored, so all that are under way may be as large as one. Before the body
