@@ -108,18 +108,14 @@ export const STATES: Readonly<Record<string, State>> = {
     await page.getByRole("alert").waitFor();
   },
 
-  async notSent({ page, t }) {
-    const wire = await giveWire(page);
-    wire.answer = frame =>
-      frame.type === "send"
-        ? {
-            type: "error",
-            code: "quota_exceeded",
-            message: "1,000 of 1,000 tokens used",
-            request_id: frame.request_id,
-          }
-        : null;
-    await ask(page, t("suggestion1"));
+  notSent: scene => refused(scene, "quota_exceeded", "1,000 of 1,000 tokens used"),
+
+  tooLarge: scene => refused(scene, "too_large", "`content` has 300000 bytes; 262144 are allowed"),
+
+  async tooLong({ page, t }) {
+    const error = { code: "too_long", message: "maximum context length is 8192 tokens" };
+    const failed = { question: t("suggestion1"), answer: "", status: "failed", error } as const;
+    await openImported(page, "Long", [failed]);
     await page.getByRole("alert").waitFor();
   },
 
@@ -284,6 +280,14 @@ const turn = (question: string, answer: string, status: "completed" | "interrupt
   answer,
   status,
 });
+
+async function refused({ page, t }: Scene, code: string, message: string): Promise<void> {
+  const wire = await giveWire(page);
+  wire.answer = ({ type, request_id }) =>
+    type === "send" ? { type: "error", code, message, request_id } : null;
+  await ask(page, t("suggestion1"));
+  await page.getByRole("alert").waitFor();
+}
 
 /** An answer that waits, and of which the server says what the test wants it to. */
 async function silentAnswer({ page, t }: Scene): Promise<{ generation: string; say: Wire["say"] }> {
