@@ -1,7 +1,7 @@
 import type { Page } from "playwright-core";
 import { SIGNED_OUT } from "../src/api";
 import type { I18n } from "../src/i18n/i18n";
-import { LONG_TITLE, RICH, RIGHT_TO_LEFT, WIDE } from "./answers";
+import { LONG_TITLE, NOTES, RICH, RIGHT_TO_LEFT, WIDE } from "./answers";
 import { ask, begun, ended, openDrawer } from "./browser";
 import { busyCluster } from "./cluster";
 import { importConversation, openImported } from "./import";
@@ -42,6 +42,10 @@ export const STATES: Readonly<Record<string, State>> = {
     await page.locator(".transcript").evaluate(box => box.scrollTo(0, 0));
   },
 
+  async notes({ page, t }) {
+    await openImported(page, "Notes", [turn(t("suggestion4"), NOTES)]);
+  },
+
   async wide({ page }) {
     await openImported(page, "Wide", [turn(`${"dài".repeat(90)}\n${LONG_TITLE}`, WIDE)]);
     await page.locator(".katex").nth(1).waitFor({ state: "attached" });
@@ -59,11 +63,7 @@ export const STATES: Readonly<Record<string, State>> = {
   },
 
   async scrolledUp({ page, t }) {
-    await openImported(
-      page,
-      "Long",
-      Array.from({ length: 12 }, () => turn(t("suggestion1"), RICH)),
-    );
+    await openImported(page, "Long", Array(12).fill(turn(t("suggestion1"), RICH)));
     await page.locator(".transcript").hover();
     await page.mouse.wheel(0, -2_000);
     await page.locator(".to-bottom").waitFor();
