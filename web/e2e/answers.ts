@@ -33,6 +33,35 @@ $$\\int_0^1 x^2\\,dx = \\frac{1}{3}$$
 
 The end, with <b>markup</b> that is shown as it was written.`;
 
+/** Callouts and footnotes. */
+export const NOTES = `Redis giữ dữ liệu trong bộ nhớ,[^1] NATS chuyển tin giữa các máy.[^2]
+
+> [!NOTE]
+> Cả hai đều có thể chạy thành cụm, và \`redis.conf\` nằm ở [tài liệu](https://example.org).
+
+> [!TIP]
+> A tip with a list:
+> - one
+> - two
+
+> [!IMPORTANT]
+> Đặt mật khẩu trước khi mở cổng ra ngoài.
+
+> [!WARNING]
+> \`FLUSHALL\` deletes everything:
+>
+> \`\`\`sh
+> redis-cli FLUSHALL
+> \`\`\`
+
+> [!CAUTION]
+> لا يمكن التراجع عن هذا.
+
+> A plain quote beside them.
+
+[^1]: Mặc định không ghi xuống đĩa sau mỗi lệnh; xem *appendfsync* và https://example.org/persistence.
+[^2]: JetStream giữ tin lâu hơn một lần chuyển.`;
+
 export const LONG_TITLE =
   "Một cuộc trò chuyện có tiêu đề dài đến mức không chỗ nào hiện hết được, kể cả trên màn hình rộng";
 

@@ -5,6 +5,7 @@ export interface Turn {
   readonly answer: string;
   /** How the answer ended; completed, where nothing else is said. */
   readonly status?: "completed" | "cancelled" | "interrupted" | "failed";
+  readonly error?: { readonly code: string; readonly message: string };
 }
 
 /** Puts a finished conversation onto the server; returns its id. */
@@ -14,7 +15,7 @@ export async function importConversation(page: Page, title: string, turns: reado
   const conversation = `cnv_${source}`;
   const name = (i: number) => `msg_${source}${String(i).padStart(16, "0")}`;
   const base = { conversation, status: "completed", created_at };
-  const messages = turns.flatMap(({ question, answer, status = "completed" }, i) => [
+  const messages = turns.flatMap(({ question, answer, status = "completed", error }, i) => [
     { ...base, id: name(2 * i), parent: i === 0 ? null : name(2 * i - 1), role: "user", content: question },
     {
       ...base,
@@ -25,6 +26,7 @@ export async function importConversation(page: Page, title: string, turns: reado
         content: answer,
         model: "demo",
         status,
+        error,
       },
     },
   ]);

@@ -124,6 +124,18 @@ function cutOff(): string[] {
   return [];
 }
 
+describe("a field for one line is as high as a line", () => {
+  test.each(["signIn", "account", "options", "list"])("%s", async name => {
+    const { page, node } = stage;
+    await STATES[name]?.({ page, node, t: createI18n("en").t });
+    const heights = await page
+      .locator("input:not([type=radio], [type=file], .visually-hidden)")
+      .evaluateAll(fields => fields.map(field => field.getBoundingClientRect().height));
+    expect(heights.length).toBeGreaterThan(0);
+    for (const height of heights) expect(height).toBeLessThan(60);
+  });
+});
+
 describe("who asked the system for something gets it", () => {
   test("no motion: nothing moves, whatever the page is doing", async () => {
     const { page, node } = stage;

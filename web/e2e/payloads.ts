@@ -89,6 +89,10 @@ const MARKDOWN = [
   `- [ ] <img src=x onerror=${RUN}>`,
   `# <svg onload=${RUN}>`,
   `> <iframe src=javascript:${RUN}>`,
+  `> [!NOTE]\n> <img src=x onerror=${RUN}>`,
+  `> [!NOTE]\n> > [!constructor]\n> > [a](javascript:${RUN})`,
+  `[^1]<svg onload=${RUN}>\n\n[^1]: <img src=x onerror=${RUN}> [a](javascript:${RUN})`,
+  `[^1"] [^1'] [^1]] [^__proto__]\n\n[^1"]: x`,
   `\\<img src=x onerror=${RUN}>`,
   `&lt;img src=x onerror=${RUN}&gt;`,
 ];

@@ -1,7 +1,7 @@
 import type { Page } from "playwright-core";
 import { SIGNED_OUT } from "../src/api";
 import type { I18n } from "../src/i18n/i18n";
-import { LONG_TITLE, RICH, RIGHT_TO_LEFT, WIDE } from "./answers";
+import { LONG_TITLE, NOTES, RICH, RIGHT_TO_LEFT, WIDE } from "./answers";
 import { ask, begun, ended, openDrawer } from "./browser";
 import { busyCluster } from "./cluster";
 import { importConversation, openImported } from "./import";
@@ -42,6 +42,10 @@ export const STATES: Readonly<Record<string, State>> = {
     await page.locator(".transcript").evaluate(box => box.scrollTo(0, 0));
   },
 
+  async notes({ page, t }) {
+    await openImported(page, "Notes", [turn(t("suggestion4"), NOTES)]);
+  },
+
   async wide({ page }) {
     await openImported(page, "Wide", [turn(`${"dài".repeat(90)}\n${LONG_TITLE}`, WIDE)]);
     await page.locator(".katex").nth(1).waitFor({ state: "attached" });
@@ -59,11 +63,7 @@ export const STATES: Readonly<Record<string, State>> = {
   },
 
   async scrolledUp({ page, t }) {
-    await openImported(
-      page,
-      "Long",
-      Array.from({ length: 12 }, () => turn(t("suggestion1"), RICH)),
-    );
+    await openImported(page, "Long", Array(12).fill(turn(t("suggestion1"), RICH)));
     await page.locator(".transcript").hover();
     await page.mouse.wheel(0, -2_000);
     await page.locator(".to-bottom").waitFor();
@@ -108,18 +108,14 @@ export const STATES: Readonly<Record<string, State>> = {
     await page.getByRole("alert").waitFor();
   },
 
-  async notSent({ page, t }) {
-    const wire = await giveWire(page);
-    wire.answer = frame =>
-      frame.type === "send"
-        ? {
-            type: "error",
-            code: "quota_exceeded",
-            message: "1,000 of 1,000 tokens used",
-            request_id: frame.request_id,
-          }
-        : null;
-    await ask(page, t("suggestion1"));
+  notSent: scene => refused(scene, "quota_exceeded", "1,000 of 1,000 tokens used"),
+
+  tooLarge: scene => refused(scene, "too_large", "`content` has 300000 bytes; 262144 are allowed"),
+
+  async tooLong({ page, t }) {
+    const error = { code: "too_long", message: "maximum context length is 8192 tokens" };
+    const failed = { question: t("suggestion1"), answer: "", status: "failed", error } as const;
+    await openImported(page, "Long", [failed]);
     await page.getByRole("alert").waitFor();
   },
 
@@ -284,6 +280,14 @@ const turn = (question: string, answer: string, status: "completed" | "interrupt
   answer,
   status,
 });
+
+async function refused({ page, t }: Scene, code: string, message: string): Promise<void> {
+  const wire = await giveWire(page);
+  wire.answer = ({ type, request_id }) =>
+    type === "send" ? { type: "error", code, message, request_id } : null;
+  await ask(page, t("suggestion1"));
+  await page.getByRole("alert").waitFor();
+}
 
 /** An answer that waits, and of which the server says what the test wants it to. */
 async function silentAnswer({ page, t }: Scene): Promise<{ generation: string; say: Wire["say"] }> {

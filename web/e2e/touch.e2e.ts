@@ -89,6 +89,24 @@ test("Enter is a new line, in a question and when it is changed; buttons send", 
   expect(await page.locator(".bubble").textContent()).toBe("one\n/demo tokens=5 rate=0\ntwo");
 });
 
+test("what a finger touched looks afterwards as it did before", async () => {
+  await STATES.finished?.({ page, node: stage.node, t });
+  for (const selector of [".question .icon-button", ".answer .icon-button", ".copy"]) {
+    const touched = page.locator(selector).first();
+    const look = () =>
+      touched.evaluate(element => {
+        const { backgroundColor, borderColor, color } = getComputedStyle(element);
+        return { backgroundColor, borderColor, color };
+      });
+    await touched.scrollIntoViewIfNeeded();
+    const before = await look();
+    await touched.tap();
+    // The browser takes the finger to be there still.
+    expect(await touched.evaluate(element => element.matches(":hover")), selector).toBe(true);
+    expect(await look(), selector).toEqual(before);
+  }
+});
+
 test("a finger that moves down where nothing is above gives up no following: there is nothing to go back to", async () => {
   await ask(page, "/demo tokens=10 rate=0");
   await ended(page);

@@ -39,6 +39,7 @@ class Wire {
 let wires: Wire[];
 let links: Link[];
 let frames: ServerFrame[];
+let tooBig: number;
 let busy: boolean;
 let watched: boolean;
 let reachable: (() => Promise<boolean>) | undefined;
@@ -53,6 +54,9 @@ function start(random = 0.999): void {
     },
     onFrame: frame => frames.push(frame),
     onLink: link => links.push(link),
+    onTooBig: () => {
+      tooBig += 1;
+    },
     busy: () => busy,
     random: () => random,
     networkUp: () => true,
@@ -70,6 +74,7 @@ beforeEach(() => {
   wires = [];
   links = [];
   frames = [];
+  tooBig = 0;
   busy = false;
   watched = true;
   reachable = undefined;
@@ -110,6 +115,19 @@ describe("signed out", () => {
 });
 
 describe("coming back", () => {
+  test("a link that ended because something was too big says so before the next one opens", () => {
+    start();
+    last().welcome();
+    last().die(1006);
+    expect(tooBig).toBe(0);
+    vi.advanceTimersByTime(BACKOFF_MAX_MS);
+    last().welcome();
+    last().die(1009);
+    expect([tooBig, phase(), wires.length]).toEqual([1, "waiting", 2]);
+    vi.advanceTimersByTime(BACKOFF_MAX_MS);
+    expect(wires.length).toBe(3);
+  });
+
   test("never gives up, and waits from 0.25 s up to 5 s", () => {
     start();
     const waits: number[] = [];

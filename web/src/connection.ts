@@ -27,6 +27,8 @@ export interface ConnectionOptions {
   readonly onLink: (link: Link) => void;
   /** The server does not know us, or not any more: the socket stays away. */
   readonly onSignedOut?: () => void;
+  /** Something that was sent is longer than the server reads, and would end the next link as well. */
+  readonly onTooBig?: () => void;
   /** Is an answer open here? Then the server owes a heartbeat. */
   readonly busy: () => boolean;
   readonly now?: () => number;
@@ -65,6 +67,7 @@ const SLEPT_MS = 6_000;
 const TOO_MANY_CLOSE = 4429;
 const BUSY_CLOSES = new Set([1013, TOO_MANY_CLOSE]);
 const UNAUTHORIZED_CLOSE = 4401;
+const TOO_BIG_CLOSE = 1009;
 
 export function connect(options: ConnectionOptions): Connection {
   const now = options.now ?? Date.now;
@@ -119,6 +122,7 @@ export function connect(options: ConnectionOptions): Connection {
       // It answers, but not to this: no reason to hurry.
       if (probed && !online) crowded = true;
       lose();
+      if (event.code === TOO_BIG_CLOSE) options.onTooBig?.();
       if (event.code === UNAUTHORIZED_CLOSE) {
         stop();
         options.onSignedOut?.();

@@ -16,6 +16,7 @@ import "./styles/composer.css";
 import "./styles/markdown.css";
 import "./styles/code.css";
 import "./styles/notices.css";
+import "./styles/hover.css";
 // Last, since it takes back what the others say.
 import "./styles/media.css";
 

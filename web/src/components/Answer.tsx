@@ -10,7 +10,7 @@ import { Branches } from "./Branches";
 import { Icon } from "./Icon";
 import { Measures } from "./Measures";
 import { Reasoning } from "./Reasoning";
-import { focusComposer } from "./shortcuts";
+import { EDIT_EVENT, focusComposer } from "./shortcuts";
 
 interface Props {
   readonly message: Message;
@@ -57,6 +57,7 @@ export const Answer = memo(function Answer({ message, last, model, onSend }: Pro
             onSend(t("continuePrompt"), message.id);
             focusComposer();
           }}
+          onEdit={() => document.dispatchEvent(new CustomEvent(EDIT_EVENT, { detail: message.parent }))}
         />
       )}
       <div className="actions" data-last={last} data-open={open}>

@@ -1,6 +1,7 @@
 import type { Generation } from "../chat/state";
 import { useI18n } from "../i18n/i18n";
 import type { Message } from "../protocol.gen";
+import { HOPELESS } from "../store/outbox";
 import { Icon } from "./Icon";
 
 interface ProgressProps {
@@ -51,10 +52,11 @@ interface EndProps {
   readonly message: Message;
   readonly onRetry: () => void;
   readonly onContinue: () => void;
+  readonly onEdit: () => void;
 }
 
 /** How an answer ended, where that is not simply its last word, and what can be done about it. */
-export function AnswerEnd({ message, onRetry, onContinue }: EndProps) {
+export function AnswerEnd({ message, onRetry, onContinue, onEdit }: EndProps) {
   const { t, error } = useI18n();
   const retry = (
     <button type="button" className="secondary" onClick={onRetry}>
@@ -89,7 +91,13 @@ export function AnswerEnd({ message, onRetry, onContinue }: EndProps) {
           </p>
           {message.error?.message && <p className="ending-detail">{message.error.message}</p>}
           <div className="ending-buttons">
-            {retry}
+            {HOPELESS.has(message.error?.code ?? "") ? (
+              <button type="button" className="secondary" onClick={onEdit}>
+                <Icon name="edit" size={16} /> {t("edit")}
+              </button>
+            ) : (
+              retry
+            )}
             {goOn}
           </div>
         </div>

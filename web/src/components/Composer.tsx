@@ -7,7 +7,7 @@ import { byFinger, composes, sends } from "./enter";
 import { Icon } from "./Icon";
 import { ModelPicker } from "./ModelPicker";
 import type { ModelChoice } from "./models";
-import { COMPOSER_ID, EDIT_LAST_EVENT } from "./shortcuts";
+import { COMPOSER_ID, EDIT_EVENT } from "./shortcuts";
 
 /** Something put a text into the draft of the open conversation. */
 export const DRAFT_EVENT = "chatnode:draft";
@@ -89,7 +89,7 @@ export function Composer({ conversation, model, onModel, customized, onOptions, 
       const last = path.findLast(id => chat.messages[id]?.role === "user");
       if (last === undefined || busy) return;
       event.preventDefault();
-      document.dispatchEvent(new CustomEvent(EDIT_LAST_EVENT, { detail: last }));
+      document.dispatchEvent(new CustomEvent(EDIT_EVENT, { detail: last }));
     }
   };
 

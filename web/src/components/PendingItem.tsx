@@ -1,7 +1,8 @@
 import { useState } from "react";
 import type { Pending } from "../chat/state";
 import { useI18n } from "../i18n/i18n";
-import { RETRYABLE } from "../store/outbox";
+import { PlainText } from "../markdown/portions";
+import { HOPELESS, RETRYABLE } from "../store/outbox";
 import { saveDraft } from "../store/preferences";
 import { useApp, useStore } from "../store/react";
 import { Dots } from "./AnswerState";
@@ -24,7 +25,7 @@ export function PendingItem({ pending }: { pending: Pending }) {
         <article className="message question" data-pending="true">
           <h2 className="visually-hidden">{t("you")}</h2>
           <div className="bubble" dir="auto">
-            {pending.content}
+            <PlainText text={pending.content} />
           </div>
         </article>
       )}
@@ -39,15 +40,17 @@ export function PendingItem({ pending }: { pending: Pending }) {
               <strong>{t("sendFailed")}.</strong> {error(pending.error.code)}{" "}
               <WhenItGoesOn key={pending.error.retry_after_ms} refusal={pending.error} />
             </p>
-            <p className="ending-detail">{pending.error.message}</p>
+            {pending.error.message && <p className="ending-detail">{pending.error.message}</p>}
             <div className="ending-buttons">
-              <button
-                type="button"
-                className="secondary"
-                onClick={() => store.retryPending(pending.request_id)}
-              >
-                {t("retry")}
-              </button>
+              {!HOPELESS.has(pending.error.code) && (
+                <button
+                  type="button"
+                  className="secondary"
+                  onClick={() => store.retryPending(pending.request_id)}
+                >
+                  {t("retry")}
+                </button>
+              )}
               <button type="button" className="secondary" onClick={takeBack}>
                 {pending.kind === "send" ? t("editAgain") : t("discard")}
               </button>

@@ -6,7 +6,7 @@ import type { Message } from "../protocol.gen";
 import { Branches } from "./Branches";
 import { composes, sends } from "./enter";
 import { Icon } from "./Icon";
-import { EDIT_LAST_EVENT, focusComposer, keepFocus } from "./shortcuts";
+import { EDIT_EVENT, focusComposer, keepFocus } from "./shortcuts";
 
 interface Props {
   readonly message: Message;
@@ -25,8 +25,8 @@ export const Question = memo(function Question({ message, onSend }: Props) {
     const onEdit = (event: Event) => {
       if ((event as CustomEvent<string>).detail === message.id) edit();
     };
-    document.addEventListener(EDIT_LAST_EVENT, onEdit);
-    return () => document.removeEventListener(EDIT_LAST_EVENT, onEdit);
+    document.addEventListener(EDIT_EVENT, onEdit);
+    return () => document.removeEventListener(EDIT_EVENT, onEdit);
   }, [message.id, edit]);
   return (
     <article className="message question" data-message={message.id} data-editing={editing}>

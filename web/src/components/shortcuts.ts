@@ -6,7 +6,7 @@ import { byFinger } from "./enter";
 /** Element ids that shortcuts lead to. */
 export const COMPOSER_ID = "composer";
 export const SEARCH_ID = "search";
-export const EDIT_LAST_EVENT = "chatnode:edit-last";
+export const EDIT_EVENT = "chatnode:edit";
 export const BOTTOM_EVENT = "chatnode:bottom";
 
 interface Actions {

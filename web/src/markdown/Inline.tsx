@@ -4,7 +4,7 @@ import { useI18n } from "../i18n/i18n";
 import { decodeReferences, hostOf, safeAddress } from "./addresses";
 import { Formula } from "./Formula";
 import { Growing } from "./Growing";
-import type { MathToken } from "./lexer";
+import type { FootnoteToken, MathToken } from "./lexer";
 
 export function Inline({ tokens }: { tokens: readonly Token[] }): ReactNode {
   // biome-ignore lint/suspicious/noArrayIndexKey: what is written never moves
@@ -47,6 +47,8 @@ function InlineToken({ token }: { token: Token }): ReactNode {
       return <br />;
     case "link":
       return <Link token={token as Tokens.Link} />;
+    case "footnoteMark":
+      return <FootnoteMark label={(token as FootnoteToken).label} of="text" />;
     case "image":
       return <Picture token={token as Tokens.Image} />;
     case "inlineMath":
@@ -69,6 +71,27 @@ function Link({ token }: { token: Tokens.Link }) {
     <a href={address} target="_blank" rel="noopener noreferrer nofollow" title={token.title ?? undefined}>
       {text}
     </a>
+  );
+}
+
+/** Leads from a number in the text to its note, and back. The page's addresses are conversations, and other answers have
+ *  notes of the same numbers: it is looked for in this one, by no id. */
+export function FootnoteMark({ label, of }: { label: string; of: "text" | "note" }) {
+  const other = `[data-mark=${of === "text" ? "note" : "text"}${label}]`;
+  return (
+    <sup>
+      <a
+        href={location.hash}
+        role={of === "text" ? "doc-noteref" : "doc-backlink"}
+        data-mark={of + label}
+        onClick={event => {
+          event.preventDefault();
+          event.currentTarget.closest(".markdown")?.querySelector<HTMLElement>(other)?.focus();
+        }}
+      >
+        {label}
+      </a>
+    </sup>
   );
 }
 

@@ -3,8 +3,8 @@ import { memo, type ReactNode, useRef } from "react";
 import { useI18n } from "../i18n/i18n";
 import { CodeBlock } from "./CodeBlock";
 import { Formula } from "./Formula";
-import { Inline } from "./Inline";
-import type { MathToken } from "./lexer";
+import { FootnoteMark, Inline } from "./Inline";
+import type { AlertToken, FootnoteToken, MathToken } from "./lexer";
 import { PlainText, useGrowing, usePortions } from "./portions";
 import { type Parsed, parse } from "./stream";
 
@@ -107,6 +107,15 @@ const Block = memo(function Block({ token, live, depths, dir }: BlockProps): Rea
           <Blocks tokens={(token as Tokens.Blockquote).tokens} live={live} />
         </blockquote>
       );
+    case "alert":
+      return <Alert token={token as AlertToken} live={live} dir={dir} />;
+    case "footnote":
+      return (
+        <p className="footnote" dir={dir}>
+          <FootnoteMark label={(token as FootnoteToken).label} of="note" />{" "}
+          <Inline tokens={(token as FootnoteToken).tokens ?? []} />
+        </p>
+      );
     case "list":
       return <List token={token as Tokens.List} live={live} dir={dir} />;
     case "table":
@@ -128,6 +137,19 @@ const Block = memo(function Block({ token, live, depths, dir }: BlockProps): Rea
 function Blocks({ tokens, live }: { tokens: readonly Token[]; live: boolean }): ReactNode {
   // biome-ignore lint/suspicious/noArrayIndexKey: blocks never move
   return tokens.map((token, i) => <Block key={i} token={token} live={live} depths="" />);
+}
+
+/** Its name is of the page's language, and says nothing of the way that the answer is written. */
+function Alert({ token, live, dir }: { token: AlertToken; live: boolean; dir?: "auto" }) {
+  const { t } = useI18n();
+  return (
+    <div className="alert" data-kind={token.kind} role="note" dir={dir}>
+      <p className="alert-name">
+        <bdi>{t(`alert.${token.kind}`)}</bdi>
+      </p>
+      <Blocks tokens={token.tokens} live={live} />
+    </div>
+  );
 }
 
 /** Headings of an answer stand below the page's own and leave out no level, whichever ones the model uses: a reader who

@@ -9,6 +9,21 @@ export interface MathToken extends Tokens.Generic {
   display: boolean;
 }
 
+/** A note, or the place in the text that it belongs to. */
+export interface FootnoteToken extends Tokens.Generic {
+  type: "footnote" | "footnoteMark";
+  label: string;
+  /** The note's text. */
+  tokens?: Token[];
+}
+
+/** What GitHub draws of a quote whose first line says what kind of note it is. */
+export interface AlertToken extends Tokens.Generic {
+  type: "alert";
+  kind: "note" | "tip" | "important" | "warning" | "caution";
+  tokens: Token[];
+}
+
 type Links = Record<string, { href: string; title: string }>;
 
 /** A formula that stands for itself ends with its closing mark, or unfinished with the paragraph: were it to look for
@@ -44,6 +59,28 @@ const inlineMath: TokenizerExtension = {
   },
 };
 
+/** One line, and no part of a paragraph above it: a text that grows changes no block that is settled. Numbers only, since
+ *  `[^a-z]` is somebody's pattern. */
+const footnote: TokenizerExtension = {
+  name: "footnote",
+  level: "block",
+  tokenizer(src) {
+    const found = /^ {0,3}\[\^(\d{1,4})\]:(.*)(?:\n|$)/.exec(src);
+    if (!found) return undefined;
+    const [raw, label, text = ""] = found;
+    return { type: "footnote", raw, label, tokens: this.lexer.inline(text.trim()) };
+  },
+};
+
+const footnoteMark: TokenizerExtension = {
+  name: "footnoteMark",
+  level: "inline",
+  tokenizer(src) {
+    const found = this.lexer.state.inLink ? null : /^\[\^(\d{1,4})\](?!\()/.exec(src);
+    return found ? { type: "footnoteMark", raw: found[0], label: found[1] } : undefined;
+  },
+};
+
 function mathToken(found: RegExpExecArray, display: boolean): MathToken {
   return { type: "math", raw: found[0], text: (found[1] ?? found[2] ?? "").trim(), display };
 }
@@ -54,15 +91,15 @@ function indexOr(src: string, pattern: RegExp): number | undefined {
   return found[0].startsWith("\n") ? found.index + 1 : found.index;
 }
 
-/** What `Marked` would make of the two extensions. Written out, its parser and renderer stay out of the page. */
+/** What `Marked` would make of the extensions. Written out, its parser and renderer stay out of the page. */
 const options = {
   ...defaults,
   gfm: true,
   extensions: {
     renderers: {},
     childTokens: {},
-    block: [blockMath.tokenizer],
-    inline: [inlineMath.tokenizer],
+    block: [blockMath.tokenizer, footnote.tokenizer],
+    inline: [inlineMath.tokenizer, footnoteMark.tokenizer],
     startBlock: [blockMath.start as (src: string) => number | undefined],
     startInline: [inlineMath.start as (src: string) => number | undefined],
   },
@@ -75,6 +112,8 @@ const MARKS_MAX = 500;
 /** Deeper than anybody writes, shallower than the stack. */
 const TOO_DEEP = /^(?:[ \t]*(?:>|[-*+]|\d+[.)])){60}/;
 
+const ALERT = /^\[!(note|tip|important|warning|caution)\][ \t]*(?:\n|$)/i;
+
 /** The blocks of a text whose line ends are normalized. `links`: the reference definitions seen so far, added to. */
 export function lexBlocks(text: string, links: Links = {}): Token[] {
   if (!isSafe(text)) return [plain(text)];
@@ -85,10 +124,18 @@ export function lexBlocks(text: string, links: Links = {}): Token[] {
     Object.assign(links, lexer.tokens.links);
     // What the rules lose is worse than what they leave unformatted.
     const whole = tokens.reduce((length, token) => length + token.raw.length, 0) === text.length;
-    return whole ? [...tokens] : [plain(text)];
+    return whole ? tokens.map(token => alertOr(token, links)) : [plain(text)];
   } catch {
     return [plain(text)];
   }
+}
+
+function alertOr(token: Token, links: Links): Token {
+  const found = token.type === "blockquote" && ALERT.exec(token.text);
+  if (!found) return token;
+  const kind = found[1]?.toLowerCase() as AlertToken["kind"];
+  const tokens = lexBlocks(token.text.slice(found[0].length), links);
+  return { type: "alert", raw: token.raw, kind, tokens };
 }
 
 function isSafe(text: string): boolean {

@@ -61,12 +61,12 @@ function closingTicks(text: string, from: number, run: string): number {
   return -1;
 }
 
-/** `[text](http://half` shows its text, half an image nothing. */
+/** `[text](http://half` shows its text, half an image nothing, and so does the half of what is no link (`[!NO`, `[^1`). */
 function trimHalfLink(block: string): string {
   const half = /(!?)\[([^[\]\n]{0,300})(?:\]\([^()\s]*)?$/.exec(block);
-  if (!half || /^\s*[-*+]? *\[[ xX]?$/.test(block.slice(block.lastIndexOf("\n") + 1))) return block;
+  if (!half || /^\s*[-*+] +\[[ xX]?$/.test(block.slice(block.lastIndexOf("\n") + 1))) return block;
   if (insideCode(block.slice(0, half.index))) return block;
-  return block.slice(0, half.index) + (half[1] === "!" ? "" : half[2]);
+  return block.slice(0, half.index) + (half[1] || /^[!^]/.test(half[2] ?? "") ? "" : half[2]);
 }
 
 function insideCode(text: string): boolean {

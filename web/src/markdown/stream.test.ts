@@ -20,6 +20,12 @@ const LINES = [
   "- [ ] task",
   "> quoted",
   "> - list in a quote",
+  "> [!NOTE]",
+  "> [!caution] ",
+  ">",
+  "[^1]: a *note*",
+  "  [^22]:",
+  "text[^1], `[^1]` and [^a-z]",
   "```js",
   "```",
   "~~~~",
@@ -46,7 +52,13 @@ const LINES = [
 
 const markdown = fc.array(fc.constantFrom(...LINES), { maxLength: 24 }).map(lines => lines.join("\n"));
 
-const types = (blocks: readonly Token[]) => blocks.map(block => [block.type, block.raw]);
+/** What is inside of a block, but for sources and for spaces that no browser draws. */
+const inside = (block: Token) =>
+  JSON.stringify(block, (key, value) => {
+    if (key === "raw") return undefined;
+    return typeof value === "string" ? value.replace(/\s+/g, " ").trim() : value;
+  });
+const types = (blocks: readonly Token[]) => blocks.map(block => [block.type, block.raw, inside(block)]);
 
 /** Feeds the text in pieces as a stream would bring it. */
 function feed(text: string, cuts: readonly number[]): Parsed | undefined {
@@ -135,6 +147,12 @@ describe("repair", () => {
     ["see [the link](https://exa", "see the link"],
     ["see [the link](https://a.b)", "see [the link](https://a.b)"],
     ["an ![image](http", "an "],
+    ["- a\n- [x", "- a\n- [x"],
+    ["text\n\n[", "text\n\n"],
+    ["> [!NO", "> "],
+    ["> [!NOTE]", "> [!NOTE]"],
+    ["text[^1", "text"],
+    ["text[^1]", "text[^1]"],
     ["- [ ", "- [ "],
     ["`[not a link`", "`[not a link`"],
     ["\\*literal", "\\*literal"],
@@ -168,6 +186,11 @@ describe("hostile text", () => {
     ["backticks", "`a``".repeat(4_000)],
     ["dollars", "$a ".repeat(6_000)],
     ["half links", "[a](".repeat(4_000)],
+    ["an alert of a megabyte", `> [!NOTE]\n${"> text **and** more\n".repeat(50_000)}`],
+    ["alerts in alerts", `${"> [!NOTE]\n".repeat(4_000)}`],
+    ["alerts", "> [!NOTE]\n\n".repeat(4_000)],
+    ["footnotes", "text[^1]\n\n[^1]: a\n".repeat(4_000)],
+    ["footnotes' marks", "[^1]".repeat(5_000)],
   ])("%s is parsed within a second", (_name, text) => {
     const started = performance.now();
     parse(text, true, parse(text.slice(0, -1), true));

@@ -14,6 +14,8 @@ const KEEP_MS = 24 * 3_600_000;
 /** What the page sends again by itself. */
 export const RETRYABLE = new Set(["rate_limited", "overloaded", "unavailable"]);
 const RETRY_AFTER_MAX_MS = 60_000;
+/** What the same request is told each time: nobody is offered to repeat it. */
+export const HOPELESS = new Set(["bad_frame", "too_large", "not_found", "too_long"]);
 
 type New<T> = Omit<T, "request_id" | "created_at" | "error">;
 
@@ -75,6 +77,16 @@ export function createOutbox(core: Core) {
     core.setChat(chat => ({ ...chat, pending: chat.pending.filter(p => p.request_id !== requestId) }));
   }
 
+  /** A link that ended because something was too big does not say what. */
+  function refuseLongest(): void {
+    core.setChat(chat => {
+      const open = chat.pending.filter(pending => pending.error === null);
+      const [longest] = open.sort((a, b) => JSON.stringify(b).length - JSON.stringify(a).length);
+      const error = { code: "too_large", message: "" };
+      return { ...chat, pending: chat.pending.map(p => (p === longest ? { ...p, error } : p)) };
+    });
+  }
+
   function forget(requestId: string): void {
     sentAt.delete(requestId);
     write(PREFIX + requestId, null);
@@ -89,7 +101,7 @@ export function createOutbox(core: Core) {
     }
   }
 
-  return { restore, add, retry, discard, resendAll, resendUnanswered, onFrame };
+  return { restore, add, retry, discard, refuseLongest, resendAll, resendUnanswered, onFrame };
 }
 
 export function frameOf(pending: Pending) {

@@ -141,6 +141,7 @@ export function createStore() {
     onFrame,
     onLink: (link: Link) => set({ link }),
     onSignedOut: signOut,
+    onTooBig: outbox.refuseLongest,
     busy: () => state.chat.pending.length > 0 || Object.values(state.chat.generations).some(isOpen),
   });
 
