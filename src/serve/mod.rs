@@ -129,7 +129,7 @@ impl Door {
             () = self.drain.stopped().cancelled() => return,
         };
         if let Some(wire) = socket {
-            let socket = Socket::new(wire, self.http.write_timeout, self.metrics.clone(), place);
+            let socket = Socket::new(wire, self.http.write_timeout, self.metrics.clone(), self.drain.clone(), place);
             // What is needed for one connection alone is put together before it is awaited, or it would be held twice.
             Box::pin(self.answer(socket, peer)).await;
         }

@@ -5,17 +5,23 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Sleep, sleep, timeout};
 use tokio_rustls::server::TlsStream;
 
+use crate::drain::Drain;
 use crate::telemetry::Metrics;
+
+/// How long, and for how many bytes, somebody is listened to who still speaks when the connection has ended.
+const GOODBYE: Duration = Duration::from_secs(2);
+const GOODBYE_BYTES_MAX: u64 = 16 << 20;
 
 pub(super) enum Wire {
     Plain(TcpStream),
     Encrypted(Box<TlsStream<TcpStream>>),
+    Ended,
 }
 
 pub(super) struct Socket {
@@ -24,13 +30,14 @@ pub(super) struct Socket {
     /// Runs while the other side takes nothing.
     late: Option<Pin<Box<Sleep>>>,
     metrics: Metrics,
+    drain: Drain,
     /// Its place among the connections of the listener, also after it became a WebSocket.
-    _place: OwnedSemaphorePermit,
+    place: Option<OwnedSemaphorePermit>,
 }
 
 impl Socket {
-    pub(super) fn new(wire: Wire, write_timeout: Duration, metrics: Metrics, place: OwnedSemaphorePermit) -> Self {
-        Self { wire, write_timeout, late: None, metrics, _place: place }
+    pub(super) fn new(wire: Wire, write_timeout: Duration, metrics: Metrics, drain: Drain, place: OwnedSemaphorePermit) -> Self {
+        Self { wire, write_timeout, late: None, metrics, drain, place: Some(place) }
     }
 
     fn in_time<T>(&mut self, context: &mut Context<'_>, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -57,6 +64,7 @@ macro_rules! wire {
                 let $stream = Pin::new($stream.as_mut());
                 $act
             }
+            Wire::Ended => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     };
 }
@@ -96,6 +104,35 @@ impl AsyncWrite for Socket {
         match &self.wire {
             Wire::Plain(stream) => stream.is_write_vectored(),
             Wire::Encrypted(stream) => stream.is_write_vectored(),
+            Wire::Ended => false,
         }
     }
+}
+
+/// Closed with bytes that nobody read, a connection is cut by the system, and what was said last is lost on its way: so who still
+/// speaks is listened to for a moment (RFC 9112, section 9.6).
+impl Drop for Socket {
+    fn drop(&mut self) {
+        let stream = match std::mem::replace(&mut self.wire, Wire::Ended) {
+            Wire::Plain(stream) => stream,
+            Wire::Encrypted(stream) => stream.into_inner().0,
+            Wire::Ended => return,
+        };
+        if !matches!(stream.try_read(&mut [0; 1]), Ok(1)) {
+            return;
+        }
+        let (place, stopped) = (self.place.take(), self.drain.stopped().clone());
+        self.drain.spawn("goodbye", async move {
+            let _place = place;
+            tokio::select! {
+                _ = timeout(GOODBYE, listen(stream)) => {}
+                () = stopped.cancelled() => {}
+            }
+        });
+    }
+}
+
+async fn listen(mut stream: TcpStream) -> io::Result<()> {
+    stream.shutdown().await?;
+    tokio::io::copy(&mut stream.take(GOODBYE_BYTES_MAX), &mut tokio::io::sink()).await.map(|_| ())
 }
