@@ -1,5 +1,5 @@
 # One image for every slot of the cluster, and for a single node: what a container is, its environment says (CHATNODE_ROLE,
-# CHATNODE_CONFIG, …, see `docker run --rm chatnode --help`).
+# CHATNODE_CONFIG, …, see `docker run --rm localhost/chatnode --help`).
 
 FROM node:22-bookworm-slim AS node
 
@@ -29,7 +29,8 @@ WORKDIR /data
 EXPOSE 8080
 # The first one drains.
 STOPSIGNAL SIGTERM
-# Liveness, which depends on nothing but the process. Without curl, which nothing else here would need.
+# Liveness, which depends on nothing but the process: without curl, which nothing else here would need, and where the node has
+# a listener for operators at that, since the other one may be encrypted.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 \
-    CMD ["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/8080 && printf 'GET /livez HTTP/1.0\\r\\n\\r\\n' >&3 && grep -q '^HTTP/1.[01] 200' <&3"]
+    CMD ["bash", "-c", "at=${CHATNODE_ADMIN_LISTEN:-:8080}; exec 3<>/dev/tcp/127.0.0.1/${at##*:} && printf 'GET /livez HTTP/1.0\\r\\n\\r\\n' >&3 && grep -q '^HTTP/1.[01] 200' <&3"]
 ENTRYPOINT ["chatnode"]

@@ -10,7 +10,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::resume::{Cursor, Replica, Step};
-use super::topic;
+use super::topic::{self, Found};
 use crate::backend::{Backends, ConversationState, Error};
 use crate::drain::Drain;
 use crate::log::Transcript;
@@ -43,7 +43,7 @@ pub(super) struct Shared {
 pub(super) struct Topic {
     pub(super) conversation: ConversationId,
     state: Mutex<State>,
-    asks: mpsc::Sender<Ask>,
+    pub(super) asks: mpsc::Sender<Ask>,
     /// The last reader went.
     pub(super) left: Notify,
     metrics: Metrics,
@@ -54,20 +54,40 @@ pub(super) struct State {
     pub(super) replicas: HashMap<GenerationId, Replica>,
     /// Generations in the order in which they appeared; only grows.
     pub(super) order: Vec<GenerationId>,
-    pub(super) readers: Vec<Arc<Reader>>,
+    /// Those who were let in.
+    readers: Vec<Arc<Reader>>,
+    /// Those of whom it isn't known yet whether they may be.
+    arriving: Vec<Arrival>,
     /// The conversation is no more.
     pub(super) deleted: bool,
     /// When these were asked on this node, until somebody gets their first token.
     asked: HashMap<GenerationId, Instant>,
 }
 
-/// What a reader wants of the topic's task.
+/// A reader that is told nothing yet, and misses nothing.
+#[derive(Debug)]
+struct Arrival {
+    reader: Arc<Reader>,
+    /// What the others were told since.
+    events: Vec<Event>,
+}
+
+/// What is wanted of the topic's task.
 #[derive(Debug)]
 pub(super) enum Ask {
-    /// Make sure that the open generations and these are loaded.
-    Attach { user: UserId, known: Vec<GenerationId>, reply: oneshot::Sender<Result<ConversationState, Error>> },
+    Attach(Newcomer),
     /// A replica was put away while this reader still needed it.
     Load(GenerationId),
+    Found(Box<Found>),
+}
+
+/// A reader that wants to be let in, with the open generations and these loaded.
+#[derive(Debug)]
+pub(super) struct Newcomer {
+    pub(super) reader: Arc<Reader>,
+    pub(super) user: UserId,
+    pub(super) known: Vec<GenerationId>,
+    pub(super) reply: oneshot::Sender<Result<ConversationState, Error>>,
 }
 
 /// One connection, as the topics see it: something to wake, and a bounded queue of events that are not part of an answer.
@@ -175,14 +195,51 @@ impl Topic {
         }
     }
 
-    fn detach(&self, reader: &Arc<Reader>) {
+    /// Tells every reader of something that is not part of an answer.
+    pub(super) fn tell(&self, event: &Event) {
         let mut state = self.state();
-        if let Some(found) = state.readers.iter().position(|other| Arc::ptr_eq(other, reader)) {
-            state.readers.swap_remove(found);
+        for reader in &state.readers {
+            reader.push(event.clone());
         }
-        if state.readers.is_empty() {
+        for arrival in &mut state.arriving {
+            arrival.events.push(event.clone());
+        }
+    }
+
+    /// From now on it is told what the others are, beginning with what they were told since it came.
+    pub(super) fn let_in(&self, reader: &Arc<Reader>) {
+        let mut state = self.state();
+        let Some(found) = state.arriving.iter().position(|arrival| Arc::ptr_eq(&arrival.reader, reader)) else { return };
+        let Arrival { reader, events } = state.arriving.swap_remove(found);
+        // Who follows it already was told.
+        if !state.readers.iter().any(|other| Arc::ptr_eq(other, &reader)) {
+            events.into_iter().for_each(|event| reader.push(event));
+        }
+        state.readers.push(reader);
+    }
+
+    /// `let_in`: its owner heard that it was. It may have been all the same.
+    fn detach(&self, reader: &Arc<Reader>, let_in: bool) {
+        let mut state = self.state();
+        let arriving = state.arriving.iter().position(|arrival| Arc::ptr_eq(&arrival.reader, reader));
+        match arriving.filter(|_| !let_in) {
+            Some(found) => drop(state.arriving.swap_remove(found)),
+            None => {
+                if let Some(found) = state.readers.iter().position(|other| Arc::ptr_eq(other, reader)) {
+                    state.readers.swap_remove(found);
+                }
+            }
+        }
+        if state.is_deserted() {
             self.left.notify_one();
         }
+    }
+}
+
+impl State {
+    /// Nobody reads here, or wants to.
+    pub(super) fn is_deserted(&self) -> bool {
+        self.readers.is_empty() && self.arriving.is_empty()
     }
 }
 
@@ -216,7 +273,8 @@ impl Hub {
             resumes: !known.is_empty(),
         };
         let (reply, answer) = oneshot::channel();
-        let ask = Ask::Attach { user: user.clone(), known: known.iter().map(|have| have.generation.clone()).collect(), reply };
+        let known_here = known.iter().map(|have| have.generation.clone()).collect();
+        let ask = Ask::Attach(Newcomer { reader: Arc::clone(reader), user: user.clone(), known: known_here, reply });
         let gone = || Error::Unavailable("the node is stopping".to_owned());
         subscription.topic.asks.send(ask).await.map_err(|_| gone())?;
         subscription.state = Some(answer.await.map_err(|_| gone())??);
@@ -246,7 +304,7 @@ impl Hub {
         let mut topics = lock(&self.shared.topics);
         if let Some(topic) = topics.get(conversation) {
             let mut state = topic.state();
-            state.readers.push(Arc::clone(reader));
+            state.arriving.push(Arrival { reader: Arc::clone(reader), events: Vec::new() });
             return (Arc::clone(topic), state.order.len());
         }
         let (asks, asked) = mpsc::channel(ASKS_MAX);
@@ -257,7 +315,7 @@ impl Hub {
             left: Notify::new(),
             metrics: self.shared.metrics.clone(),
         });
-        topic.state().readers.push(Arc::clone(reader));
+        topic.state().arriving.push(Arrival { reader: Arc::clone(reader), events: Vec::new() });
         topics.insert(conversation.clone(), Arc::clone(&topic));
         self.shared.drain.spawn("topic", topic::run(Arc::clone(&self.shared), Arc::clone(&topic), asked));
         (topic, 0)
@@ -268,7 +326,7 @@ impl Shared {
     /// Forgets a topic that nobody reads; `false` when somebody came in the meantime.
     pub(super) fn forget(&self, topic: &Topic) -> bool {
         let mut topics = lock(&self.topics);
-        let idle = topic.state().readers.is_empty();
+        let idle = topic.state().is_deserted();
         if idle {
             topics.remove(&topic.conversation);
         }
@@ -480,6 +538,6 @@ fn measure(metrics: &Metrics, asked: &mut HashMap<GenerationId, Instant>, genera
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.topic.detach(&self.reader);
+        self.topic.detach(&self.reader, self.state.is_some());
     }
 }

@@ -62,6 +62,8 @@ pub struct Gateway {
     handshakes: Arc<Mutex<Bucket>>,
     /// Bytes of imports that may be held at once, in KiB.
     imports: Arc<Semaphore>,
+    /// Pages of exports that are read at once.
+    exports: Arc<Semaphore>,
     open: Arc<AtomicU32>,
 }
 
@@ -72,6 +74,8 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; img-src 'self' data: 
 /// What JSON can make of one byte: an escaped control character is six.
 const ESCAPED_BYTES_MAX: usize = 6;
 const ENVELOPE_BYTES_MAX: usize = 64 * 1024;
+/// Exports that read from the store at once: there may be thousands of them, and others read too.
+const EXPORTS_MAX: usize = 2;
 /// Between two looks at whether the last connection has gone.
 const DESERTED_LOOK: Duration = Duration::from_millis(50);
 
@@ -100,6 +104,7 @@ impl Gateway {
         let auth = Auth::new(backends.clone(), Arc::clone(&config), &drain, metrics.clone());
         let handshakes = Arc::new(Mutex::new(Bucket::new(config.handshakes_per_second_max, Instant::now())));
         let imports = Arc::new(Semaphore::new(config.import_bytes_max.div_ceil(1024)));
+        let exports = Arc::new(Semaphore::new(EXPORTS_MAX));
         Self {
             node_id: node_id.into(),
             config,
@@ -114,6 +119,7 @@ impl Gateway {
             seats,
             handshakes,
             imports,
+            exports,
             open: Arc::default(),
         }
     }

@@ -199,6 +199,12 @@ impl Replica {
         told.or_else(|| self.transcript.outcome.as_ref().map(|outcome| outcome.status))
     }
 
+    /// What readers are told of it beside its text.
+    #[must_use]
+    pub fn progress(&self) -> Option<(Progress, Option<u32>)> {
+        self.progress
+    }
+
     pub fn set_progress(&mut self, progress: Progress, ahead: Option<u32>) {
         // A late "queued" must not hide tokens that are there.
         if progress != Progress::Queued || self.position() == Position::START {

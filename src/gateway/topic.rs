@@ -1,8 +1,8 @@
 //! The task behind one watched conversation: it takes hints from the backplane, reads the store where they leave gaps, and
 //! keeps the replicas that readers draw from. All reads of a log on this node go through here.
 //!
-//! What nobody waits for, comparing and letting readers in, is read beside the hints ([`Found`]): while a store says nothing, hints
-//! are all that readers have. What fills a gap is waited for.
+//! Comparisons, and who may come in, are read beside the hints ([`Found`]), by tasks of their own: while a store says nothing, hints are
+//! all that readers have. What fills a gap is waited for.
 
 use std::collections::HashSet;
 use std::pin::pin;
@@ -10,13 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use futures_util::future::{BoxFuture, OptionFuture};
-use futures_util::stream::FuturesUnordered;
-use tokio::sync::{mpsc, oneshot};
+use futures_util::future::OptionFuture;
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::frames;
-use super::hub::{Ask, Event, Shared, Topic};
+use super::hub::{Ask, Event, Newcomer, Shared, Topic};
 use super::resume::{Offered, Replica};
 use super::watches::{CHECKS, POLL_EVERY, Watches};
 use crate::backend::{ConversationState, Error, Hint, Hints, LogPage, PathEnd, PathPage, PathQuery, Phase, Progress, Subject};
@@ -48,28 +47,34 @@ struct Task {
     announced: HashSet<MessageId>,
     conversation_check: Instant,
     idle_since: Option<Instant>,
-    reads: FuturesUnordered<BoxFuture<'static, Found>>,
-    /// Whose logs are among them.
+    /// Whose logs are read beside the hints.
     reading: HashSet<GenerationId>,
     /// Whether the conversation is.
     comparing: bool,
 }
 
 /// What was read beside the hints.
-enum Found {
-    /// Of a log, what was behind this place.
-    Log(GenerationId, Position, Result<LogPage, Error>),
+#[derive(Debug)]
+pub(super) enum Found {
+    Log {
+        generation: GenerationId,
+        /// How its replica was when it was asked for: what is behind that was read.
+        before: Seen,
+        page: Result<LogPage, Error>,
+    },
     Conversation(Result<ConversationState, Error>),
-    /// With what is newest there, when it is the first one.
-    Reader(Newcomer, Result<ConversationState, Error>, Option<PathPage>),
+    Reader {
+        newcomer: Newcomer,
+        state: Result<ConversationState, Error>,
+        /// What is newest there, for the first one.
+        newest: Option<PathPage>,
+        /// Not the first look.
+        again: bool,
+    },
 }
 
-/// A reader that wants to be let in.
-struct Newcomer {
-    user: UserId,
-    known: Vec<GenerationId>,
-    reply: oneshot::Sender<Result<ConversationState, Error>>,
-}
+/// How far a replica is, and what its readers were told of it.
+type Seen = (Position, Option<(Progress, Option<u32>)>);
 
 pub(super) async fn run(shared: Arc<Shared>, topic: Arc<Topic>, mut asks: mpsc::Receiver<Ask>) {
     // Subscribed before anything is read: what is stored after the read is told by a hint.
@@ -85,9 +90,8 @@ pub(super) async fn run(shared: Arc<Shared>, topic: Arc<Topic>, mut asks: mpsc::
         version: 0,
         watches: Watches::default(),
         announced: HashSet::new(),
-        conversation_check: Instant::now() + CHECKS[1],
+        conversation_check: Instant::now() + CONVERSATION_EVERY,
         idle_since: None,
-        reads: FuturesUnordered::new(),
         reading: HashSet::new(),
         comparing: false,
     };
@@ -96,7 +100,6 @@ pub(super) async fn run(shared: Arc<Shared>, topic: Arc<Topic>, mut asks: mpsc::
         tokio::select! {
             biased;
             () = &mut stopped => return,
-            Some(found) = task.reads.next() => task.found(found).await,
             ask = asks.recv() => match ask {
                 Some(ask) => task.ask(ask).await,
                 None => return,
@@ -126,24 +129,37 @@ impl Task {
     async fn ask(&mut self, ask: Ask) {
         match ask {
             Ask::Load(generation) => self.missing(&generation).await,
-            Ask::Attach { user, known, reply } => self.look_up(Newcomer { user, known, reply }),
+            Ask::Attach(newcomer) => self.look_up(newcomer, false),
+            Ask::Found(found) => self.found(*found).await,
         }
     }
 
-    fn look_up(&self, newcomer: Newcomer) {
+    /// Reads without being waited for: what was found comes as an [`Ask`].
+    fn beside(&self, read: impl Future<Output = Found> + Send + 'static) {
+        let (topic, stopped) = (Arc::clone(&self.topic), self.shared.drain.stopped().clone());
+        self.shared.drain.spawn("look", async move {
+            tokio::select! {
+                // Where the topic is gone nobody is left who would want it.
+                found = read => drop(topic.asks.send(Ask::Found(Box::new(found))).await),
+                () = stopped.cancelled() => {}
+            }
+        });
+    }
+
+    fn look_up(&self, newcomer: Newcomer, again: bool) {
         let store = Arc::clone(&self.shared.backends.store);
         let conversation = self.topic.conversation.clone();
         let newest = self.user.is_none().then(|| self.newest());
-        self.reads.push(Box::pin(async move {
+        self.beside(async move {
             let newest = OptionFuture::from(newest.as_ref().map(|newest| store.path(newest)));
             let (state, newest) = tokio::join!(store.conversation(&newcomer.user, &conversation), newest);
-            Found::Reader(newcomer, state, newest.and_then(Result::ok))
-        }));
+            Found::Reader { newcomer, state, newest: newest.and_then(Result::ok), again }
+        });
     }
 
     async fn found(&mut self, found: Found) {
         match found {
-            Found::Log(generation, after, page) => self.compared(&generation, after, page).await,
+            Found::Log { generation, before, page } => self.compared(&generation, before, page).await,
             Found::Conversation(state) => {
                 self.comparing = false;
                 let told = match state {
@@ -152,30 +168,37 @@ impl Task {
                 };
                 self.conversation_was_compared(told);
             }
-            Found::Reader(Newcomer { user, known, reply }, state, newest) => {
+            // Another one was quicker, and the others were told since of what this one did not see.
+            Found::Reader { newcomer, state: Ok(state), again: false, .. } if state.conversation.version < self.version => {
+                self.look_up(newcomer, true);
+            }
+            Found::Reader { newcomer, state, newest, .. } => {
                 let attached = match state {
-                    Ok(state) => self.attach(user, known, state, newest).await,
+                    Ok(state) => self.attach(&newcomer, state, newest).await,
                     Err(error) => Err(error),
                 };
                 // A reader that has left meanwhile needs no answer.
-                let _ = reply.send(attached);
+                let _ = newcomer.reply.send(attached);
             }
         }
     }
 
     async fn attach(
         &mut self,
-        user: UserId,
-        known: Vec<GenerationId>,
+        newcomer: &Newcomer,
         state: ConversationState,
         newest: Option<PathPage>,
     ) -> Result<ConversationState, Error> {
+        if self.topic.state().deleted {
+            return Err(Error::NotFound);
+        }
         if self.user.is_none() {
             // What is there already is no news.
             self.announced.extend(newest.into_iter().flat_map(|page| page.items).map(|item| item.message.id));
         }
-        if self.user.replace(user).is_none() {
+        if self.user.replace(newcomer.user.clone()).is_none() {
             (self.since, self.version) = (Time::now(), state.conversation.version);
+            self.compare_within(CHECKS[1]);
         } else if state.conversation.version > self.version {
             self.compare_within(CHANGED_AFTER);
         }
@@ -184,10 +207,11 @@ impl Task {
             self.appear(&open.generation);
         }
         let open = state.open.iter().map(|open| &open.generation);
-        for generation in open.chain(&known) {
+        for generation in open.chain(&newcomer.known) {
             // A reader with a place in a log that could not be read would be shown less than it has.
             self.try_load(generation).await.or_else(|error| if error == Error::Gone { Ok(()) } else { Err(error) })?;
         }
+        self.topic.let_in(&newcomer.reader);
         Ok(state)
     }
 
@@ -433,9 +457,7 @@ impl Task {
         self.announced.insert(message.id.clone());
         let frame = ServerFrame::Message { conversation: message.conversation.clone(), message: message.clone() };
         let event = Event { message: message.id.clone(), frame: frames::encode(&frame) };
-        for reader in &self.topic.state().readers {
-            reader.push(event.clone());
-        }
+        self.topic.tell(&event);
         if let Some(generation) = &message.generation {
             self.appear(generation);
             if message.status.is_open() {
@@ -448,8 +470,7 @@ impl Task {
 
     /// Compares the conversation with the store: a hint of something new may have been lost.
     async fn refresh(&mut self) {
-        self.conversation_check = Instant::now() + self.pace();
-        let Some(user) = self.user.clone() else { return };
+        let Some(user) = self.to_be_compared() else { return };
         let state = self.shared.backends.store.conversation(&user, &self.topic.conversation).await;
         let told = match state {
             Ok(state) => self.tell_news(state).await,
@@ -460,21 +481,33 @@ impl Task {
 
     /// As [`Self::refresh`], beside the hints.
     fn compare(&mut self) {
-        self.conversation_check = Instant::now() + self.pace();
         if self.comparing {
             // That one may have been asked before there was anything new.
-            return self.compare_within(POLL_EVERY);
+            self.conversation_check = Instant::now() + POLL_EVERY;
+            return;
         }
-        let Some(user) = self.user.clone() else { return };
+        let Some(user) = self.to_be_compared() else { return };
         self.comparing = true;
         let (store, conversation) = (Arc::clone(&self.shared.backends.store), self.topic.conversation.clone());
-        self.reads.push(Box::pin(async move { Found::Conversation(store.conversation(&user, &conversation).await) }));
+        self.beside(async move { Found::Conversation(store.conversation(&user, &conversation).await) });
+    }
+
+    /// Plans the comparison after this one; answers for whom, if anybody was let in yet.
+    fn to_be_compared(&mut self) -> Option<UserId> {
+        let pause = if self.user.is_some() { self.pace() } else { POLL_EVERY };
+        self.conversation_check = Instant::now() + pause;
+        self.user.clone()
     }
 
     fn conversation_was_compared(&mut self, told: Result<(), Error>) {
-        if let Err(error) = told {
-            tracing::debug!(conversation = %self.topic.conversation, %error, "conversation could not be compared");
-            self.compare_within(CHANGED_AFTER);
+        match told {
+            Ok(()) => {}
+            // The hint of its end was lost.
+            Err(Error::NotFound) => self.deleted(),
+            Err(error) => {
+                tracing::debug!(conversation = %self.topic.conversation, %error, "conversation could not be compared");
+                self.compare_within(CHANGED_AFTER);
+            }
         }
     }
 
@@ -540,7 +573,7 @@ impl Task {
     /// Does what is due; `true` when nobody needs this topic any more.
     async fn tick(&mut self) -> bool {
         let now = Instant::now();
-        let readers = !self.topic.state().readers.is_empty();
+        let readers = !self.topic.state().is_deserted();
         match (readers, self.idle_since) {
             (true, _) => self.idle_since = None,
             (false, None) => self.idle_since = Some(now),
@@ -563,28 +596,36 @@ impl Task {
 
     /// Compares a log with the store, beside the hints.
     fn check(&mut self, generation: &GenerationId) {
-        let after = self.held(generation).unwrap_or(Position::START);
-        self.watches.checked(generation, self.hints_come(), after == Position::START);
-        if self.is_finished(generation) || !self.reading.insert(generation.clone()) {
-            return;
+        if !self.reading.insert(generation.clone()) {
+            // That one may have been asked before there was anything new.
+            return self.watches.again(generation);
         }
+        let before = self.seen(generation);
+        self.watches.checked(generation, self.hints_come(), before.0 == Position::START);
         let (generations, generation) = (Arc::clone(&self.shared.backends.generations), generation.clone());
-        self.reads.push(Box::pin(async move {
-            let page = generations.read(&generation, after, PAGE_BYTES_MAX).await;
-            Found::Log(generation, after, page)
-        }));
+        self.beside(async move {
+            let page = generations.read(&generation, before.0, PAGE_BYTES_MAX).await;
+            Found::Log { generation, before, page }
+        });
     }
 
-    async fn compared(&mut self, generation: &GenerationId, after: Position, page: Result<LogPage, Error>) {
+    fn seen(&self, generation: &GenerationId) -> Seen {
+        let state = self.topic.state();
+        state.replicas.get(generation).map_or((Position::START, None), |replica| (replica.position(), replica.progress()))
+    }
+
+    async fn compared(&mut self, generation: &GenerationId, before: Seen, page: Result<LogPage, Error>) {
         self.reading.remove(generation);
-        let held = self.held(generation).unwrap_or(Position::START);
-        if self.is_finished(generation) {
+        // Deleted or put away meanwhile.
+        if !self.watches.has(generation) {
             return;
         }
+        let now = self.seen(generation);
+        let ended = self.topic.state().replicas.get(generation).is_some_and(Replica::has_ended);
         // What came meanwhile the page doesn't know of, not even whether it is the same log. What fails is compared again.
         let _ = match &page {
-            Ok(page) if held != after && page.tail <= held => Ok(()),
-            Ok(_) if held != after => self.try_load(generation).await,
+            Ok(page) if now != before && page.tail <= now.0 && !ended => Ok(()),
+            Ok(_) if now != before => self.try_load(generation).await,
             _ => self.take_in(generation, page).await,
         };
     }

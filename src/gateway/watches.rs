@@ -68,6 +68,17 @@ impl Watches {
         watch.next = watch.next.min(soon);
     }
 
+    /// Puts a comparison off that is under way already.
+    pub(super) fn again(&mut self, generation: &GenerationId) {
+        if let Some(watch) = self.0.get_mut(generation) {
+            watch.next = Instant::now() + POLL_EVERY;
+        }
+    }
+
+    pub(super) fn has(&self, generation: &GenerationId) -> bool {
+        self.0.contains_key(generation)
+    }
+
     pub(super) fn all_soon(&mut self) {
         let soon = Instant::now() + POLL_EVERY;
         self.0.values_mut().for_each(|watch| watch.next = watch.next.min(soon));

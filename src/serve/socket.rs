@@ -118,17 +118,21 @@ impl Drop for Socket {
             Wire::Encrypted(stream) => stream.into_inner().0,
             Wire::Ended => return,
         };
-        if !matches!(stream.try_read(&mut [0; 1]), Ok(1)) {
-            return;
-        }
-        let (place, stopped) = (self.place.take(), self.drain.stopped().clone());
+        let Ok(Some(stream)) = with_unread(stream) else { return };
+        let place = self.place.take();
         self.drain.spawn("goodbye", async move {
             let _place = place;
-            tokio::select! {
-                _ = timeout(GOODBYE, listen(stream)) => {}
-                () = stopped.cancelled() => {}
-            }
+            let _ = timeout(GOODBYE, listen(stream)).await;
         });
+    }
+}
+
+/// The connection, if there is something unread. Asks the system: the runtime may not have heard yet of what came.
+fn with_unread(stream: TcpStream) -> io::Result<Option<TcpStream>> {
+    let stream = stream.into_std()?;
+    match stream.peek(&mut [0]) {
+        Ok(1..) => TcpStream::from_std(stream).map(Some),
+        _ => Ok(None),
     }
 }
 

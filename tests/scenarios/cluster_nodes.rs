@@ -157,6 +157,36 @@ async fn hints_that_nobody_sends_are_missed_by_comparing_with_the_store() {
     worker.end().await;
 }
 
+/// People are known by what the store's key signed. A store that lost everything gets it back from those who know it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_known_stays_so_when_the_store_loses_everything() {
+    let Some((mut redis, nats, gateway, worker)) = cluster(&[]).await else { return };
+    let known = |socket: &Socket| match &socket.welcome {
+        ServerFrame::Welcome { user, .. } => user.clone(),
+        other => panic!("{other:?}"),
+    };
+    let socket = Socket::open(gateway.node.address).await;
+    let (user, tab) = (known(&socket), socket.lose());
+    redis.kill();
+    let is_up = async |up: bool| {
+        let health = &gateway.world.backends.health;
+        eventually("it knows", async || (health.borrow().store.is_up() == up).then_some(())).await;
+    };
+    is_up(false).await;
+    redis.start();
+    assert_eq!(redis.redis(&["EXISTS", "unlikely"]), "0", "it is back");
+    is_up(true).await;
+    let secret = format!("{}:secret:cookie", gateway.world.prefix);
+    eventually("the key is back", async || (redis.redis(&["EXISTS", &secret]) == "1").then_some(())).await;
+    let world = World::join(&redis_url(&redis), &nats_url(&nats), LEASE, &gateway.world.prefix).await;
+    world.ready().await;
+    let other = Part::start("other", Roles::GATEWAY, world, |_| {}).await;
+    assert_eq!(known(&tab.connect(other.node.address).await), user);
+    for part in [gateway, other, worker] {
+        part.end().await;
+    }
+}
+
 /// The conversation can be read and its log can't: who comes back with half an answer must not be shown an empty one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_comes_back_while_logs_cannot_be_read_keeps_what_it_has() {

@@ -117,6 +117,24 @@ async fn an_outage_delays_archiving_and_loses_nothing() {
     world.end().await;
 }
 
+/// Somebody makes the stay in Redis shorter: that counts for what rests there already, from the next look at everything on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shorter_stay_counts_for_what_is_there() {
+    let Some((servers, postgres)) = shared_with_history() else { return };
+    let long = world(servers, &postgres.url(), LEASE, LONG).await;
+    let user = UserId::generate();
+    let id = turn(&long.backends, &opening(&user, "rests"), "a").await;
+    archived(postgres, &long, 2).await;
+    // Such a look lasts for hours; it is forgotten so that the next node takes one.
+    servers.redis.redis(&["DEL", &format!("{}:audit", long.prefix)]);
+    let short = join(servers, &postgres.url(), LEASE, AT_ONCE, &long.prefix).await;
+    short.ready().await;
+    rests(servers, &long, &id).await;
+    assert_eq!(texts(&short.backends, &id).await, ["rests", "a"]);
+    long.end().await;
+    short.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_hangs_does_not_hold_up_who_sends() {
     let Some(servers) = shared() else { return };

@@ -136,17 +136,17 @@ impl Window {
 
     /// Has a conversation looked at in so long, and not earlier.
     pub(in crate::backend) async fn put(&self, due: Due, id: &ConversationId, after: Duration) -> Result<()> {
-        self.put_as(due, id, after, "0", "").await
+        self.put_as(due, id, after, "", "").await
     }
 
     /// Makes what was handed out due again then, unless a change has made it due meanwhile.
     pub(in crate::backend) async fn again(&self, taken: &Taken, after: Duration) -> Result<()> {
-        self.put_as(taken.due, &taken.conversation, after, "0", &taken.place).await
+        self.put_as(taken.due, &taken.conversation, after, "", &taken.place).await
     }
 
-    async fn put_as(&self, due: Due, id: &ConversationId, after: Duration, stay: &str, place: &str) -> Result<()> {
+    async fn put_as(&self, due: Due, id: &ConversationId, after: Duration, unless: &str, place: &str) -> Result<()> {
         let key = self.due_key(due, keys::part(id, LISTS));
-        let args: Vec<Value> = vec![keys::short_conversation(id).into(), ms(after).into(), stay.into(), place.into()];
+        let args: Vec<Value> = vec![keys::short_conversation(id).into(), ms(after).into(), unless.into(), place.into()];
         self.redis.link.run(&self.redis.link.steps.due_put, vec![key], args).await.map(|_| ())
     }
 
@@ -378,8 +378,8 @@ impl Window {
         let versions: Vec<Option<String>> =
             self.redis.link.redis()?.hmget(key, vec!["v", "h"]).await.map_err(|error| self.redis.link.fail(&error))?;
         match versions.as_slice() {
-            [Some(now), Some(archived)] if now == archived => self.put_as(Due::ToEvict, id, keep, "1", "").await,
-            [Some(_), _] => self.put_as(Due::ToArchive, id, Duration::ZERO, "1", "").await,
+            [Some(now), Some(archived)] if now == archived => self.put_as(Due::ToEvict, id, keep, "LT", "").await,
+            [Some(_), _] => self.put_as(Due::ToArchive, id, Duration::ZERO, "NX", "").await,
             _ => Ok(()),
         }
     }

@@ -1,7 +1,5 @@
 //! Without a login every browser is a user of its own, by a signed cookie that it is known by again.
 
-use std::sync::Arc;
-
 use axum::http::{HeaderMap, HeaderValue};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -10,7 +8,8 @@ use sha2::Sha256;
 
 use super::cookies;
 use super::secret::SharedKey;
-use crate::backend::{Error, Store};
+use crate::backend::{Backends, Error};
+use crate::drain::Drain;
 use crate::model::UserId;
 
 /// How the cookie was called once, and how its names begin.
@@ -26,21 +25,21 @@ pub(super) struct Signed {
 }
 
 impl Signed {
-    pub(super) fn new(store: Arc<dyn Store>) -> Self {
-        Self { key: SharedKey::new(SECRET_NAME, store) }
+    pub(super) fn new(backends: &Backends, drain: &Drain) -> Self {
+        Self { key: SharedKey::new(SECRET_NAME, backends, drain) }
     }
 
     /// The user of these headers; `None` when they name nobody we signed for.
     pub(super) async fn known(&self, headers: &HeaderMap) -> Result<Option<UserId>, Error> {
         let key = self.key.get().await?;
-        let name = name(key);
+        let name = name(&key);
         let mut values = cookies::values(headers, &name).chain(cookies::values(headers, COOKIE));
-        Ok(values.find_map(|value| verify(key, value)))
+        Ok(values.find_map(|value| verify(&key, value)))
     }
 
     pub(super) async fn cookie(&self, user: &UserId, secure: bool) -> Result<HeaderValue, Error> {
         let key = self.key.get().await?;
-        cookies::set(&name(key), &sign(key, user), COOKIE_SECONDS, secure)
+        cookies::set(&name(&key), &sign(&key, user), COOKIE_SECONDS, secure)
     }
 }
 

@@ -128,7 +128,7 @@ impl Auth {
         };
         let trusted = login.and_then(|login| login.jwt.as_ref()).map(|jwt| Trusted::new(jwt, drain));
         let oidc = login.and_then(|login| login.oidc.as_ref()).map(|oidc| Oidc::new(oidc, backends.clone(), drain));
-        let signed = Signed::new(Arc::clone(&backends.store));
+        let signed = Signed::new(&backends, drain);
         let hashing = Arc::new(Semaphore::new(HASHING_MAX));
         let hashing_queue = Arc::new(Semaphore::new(HASHING_QUEUE_MAX));
         let everybody_is_admin = !config.admin_apart;

@@ -96,7 +96,7 @@ impl Oidc {
     pub(super) fn new(config: &OidcConfig, backends: Backends, drain: &Drain) -> Self {
         let issuer = Issuer::new(Place::Described(config.issuer.clone()), config.ask_every, drain);
         let config = Arc::new(config.clone());
-        let key = SharedKey::new(SECRET_NAME, Arc::clone(&backends.store));
+        let key = SharedKey::new(SECRET_NAME, &backends, drain);
         Self { config, issuer, backends, key, exchanges: Arc::new(Semaphore::new(EXCHANGES_MAX)) }
     }
 
@@ -115,11 +115,11 @@ impl Oidc {
             .append_pair("client_id", &self.config.client_id)
             .append_pair("redirect_uri", redirect)
             .append_pair("scope", &self.config.scopes)
-            .append_pair("state", &attempt.derived(key, "state"))
-            .append_pair("nonce", &attempt.derived(key, "nonce"))
-            .append_pair("code_challenge", &challenge(&attempt.derived(key, "verifier")))
+            .append_pair("state", &attempt.derived(&key, "state"))
+            .append_pair("nonce", &attempt.derived(&key, "nonce"))
+            .append_pair("code_challenge", &challenge(&attempt.derived(&key, "verifier")))
             .append_pair("code_challenge_method", "S256");
-        Ok((url, cookies::set(COOKIE, &attempt.signed(key), LASTS.as_secs(), secure)?))
+        Ok((url, cookies::set(COOKIE, &attempt.signed(&key), LASTS.as_secs(), secure)?))
     }
 
     /// Where in the page somebody was who comes back.
@@ -135,10 +135,10 @@ impl Oidc {
     /// Whom the provider says this is.
     pub(super) async fn finish(&self, headers: &HeaderMap, answer: Answer, redirect: &str) -> Result<Bearer, Fault> {
         let (key, attempt) = (self.key.get().await?, self.attempt(headers).await?);
-        if answer.state.as_deref() != Some(attempt.derived(key, "state").as_str()) {
+        if answer.state.as_deref() != Some(attempt.derived(&key, "state").as_str()) {
             return Err(Fault::Expired);
         }
-        let once = Bucket { name: format!("oidc-{}", attempt.derived(key, "once")), rate: ONCE };
+        let once = Bucket { name: format!("oidc-{}", attempt.derived(&key, "once")), rate: ONCE };
         if self.backends.limits.take(&[once]).await?.is_some() {
             return Err(Fault::Expired);
         }
@@ -152,8 +152,8 @@ impl Oidc {
         let code = answer.code.filter(|code| (1..=CODE_BYTES_MAX).contains(&code.len())).ok_or(Fault::Refused)?;
         let _turn = self.exchanges.try_acquire().map_err(|_| Fault::Throttled)?;
         let endpoints = self.issuer.endpoints().await.ok_or(Fault::Unavailable)?;
-        let tokens = self.exchange(&endpoints, &code, redirect, &attempt.derived(key, "verifier")).await?;
-        let nonce = attempt.derived(key, "nonce");
+        let tokens = self.exchange(&endpoints, &code, redirect, &attempt.derived(&key, "verifier")).await?;
+        let nonce = attempt.derived(&key, "nonce");
         let rules = Rules {
             issuer: &self.config.issuer,
             audience: &self.config.client_id,
@@ -210,7 +210,7 @@ impl Oidc {
 
     async fn attempt(&self, headers: &HeaderMap) -> Result<Attempt, Fault> {
         let key = self.key.get().await?;
-        let mut tries = cookies::values(headers, COOKIE).filter_map(|value| Attempt::read(key, value, Time::now()));
+        let mut tries = cookies::values(headers, COOKIE).filter_map(|value| Attempt::read(&key, value, Time::now()));
         tries.next().ok_or(Fault::Expired)
     }
 }

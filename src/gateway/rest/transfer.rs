@@ -1,7 +1,6 @@
 //! Taking conversations elsewhere and back.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
@@ -11,10 +10,11 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use serde::Deserialize;
+use tokio::sync::SemaphorePermit;
 use tokio::time::timeout;
 
 use super::{Body, Path, Query, conversation_id};
-use crate::backend::{Error, PathEnd, PathQuery, Store};
+use crate::backend::{Error, PathEnd, PathPage, PathQuery};
 use crate::event::Happened;
 use crate::gateway::Gateway;
 use crate::gateway::error::Refusal;
@@ -25,7 +25,7 @@ const FORMAT: &str = "chatnode.v1";
 /// Messages that one file may hold.
 const MESSAGES_MAX: usize = 20_000;
 /// Messages of an export that are held at once.
-const PAGE: usize = 16;
+const PAGE: usize = 8;
 /// How long an import waits for others, and when it may try again.
 const TURN_WITHIN: Duration = Duration::from_secs(10);
 const TURN_RETRY_MS: u64 = 5_000;
@@ -57,82 +57,86 @@ pub(super) async fn export(
     Query(query): Query<As>,
 ) -> Result<Response, Refusal> {
     let id = conversation_id(&id)?;
-    let store = Arc::clone(&gateway.backends.store);
-    let conversation = store.conversation(&user, &id).await?.conversation;
+    let conversation = gateway.backends.store.conversation(&user, &id).await?.conversation;
+    let pages = Pages { gateway: gateway.clone(), id: id.clone() };
     let (kind, name, mut parts) = match query.format {
-        Format::Json => ("application/json", format!("{id}.json"), json(store, &conversation)?.boxed()),
+        Format::Json => ("application/json", format!("{id}.json"), json(pages, &conversation)?.boxed()),
         Format::Markdown => {
-            let path = newest_path(&gateway, &id).await?;
-            ("text/markdown; charset=utf-8", format!("{id}.md"), markdown(store, &conversation, path).boxed())
+            let ends = pages.path_ends().await?;
+            ("text/markdown; charset=utf-8", format!("{id}.md"), markdown(pages, &conversation, ends).boxed())
         }
     };
     // What fails before anything was said is told; later it ends the connection, so that half a file isn't taken for a whole one.
-    let first = parts.try_next().await?;
-    let body = axum::body::Body::from_stream(stream::iter(first).map(Ok).chain(parts));
+    let begin: Vec<String> = parts.by_ref().take(2).try_collect().await?;
+    let failed = move |error: &Error| tracing::warn!(conversation = %id, %error, "an export broke off");
+    let body = axum::body::Body::from_stream(stream::iter(begin).map(Ok).chain(parts.inspect_err(failed)));
     let disposition = format!("attachment; filename=\"{name}\"");
     Ok(([(header::CONTENT_TYPE, kind.to_owned()), (header::CONTENT_DISPOSITION, disposition)], body).into_response())
 }
 
-/// The whole tree as an [`Export`], a few messages at a time: as fast as it is read, and never held whole.
-fn json(
-    store: Arc<dyn Store>,
-    conversation: &Conversation,
-) -> Result<impl Stream<Item = Result<String, Error>> + use<>, Refusal> {
-    let id = conversation.id.clone();
-    let unwritable = |_| Refusal::bad("this conversation can't be exported");
-    let conversation = serde_json::to_string(conversation).map_err(unwritable)?;
-    let head = format!("{{\"format\":\"{FORMAT}\",\"conversation\":{conversation},\"messages\":[\n");
-    let messages = stream::try_unfold(Some(None), move |after: Option<Option<MessageId>>| {
-        let (store, id) = (Arc::clone(&store), id.clone());
-        async move {
-            let Some(after) = after else { return Ok(None) };
-            let page = store.messages(&id, after.as_ref(), PAGE).await?;
-            let mut text = String::new();
-            for (index, message) in page.iter().enumerate() {
-                text.push_str(if after.is_none() && index == 0 { "" } else { ",\n" });
-                text.push_str(&serde_json::to_string(message).map_err(|error| Error::Corrupt(error.to_string()))?);
-            }
-            let last = page.last().filter(|_| page.len() == PAGE).map(|message| message.id.clone());
-            if last.is_none() {
-                text.push_str("\n]}\n");
-            }
-            Ok(Some((text, last.map(Some))))
-        }
-    });
-    // With the first messages, so that what can't be read fails before it begins.
-    let mut head = Some(head);
-    Ok(messages.map_ok(move |text| head.take().unwrap_or_default() + &text))
+/// Reads a conversation a few messages at a time, in turn with other exports.
+struct Pages {
+    gateway: Gateway,
+    id: ConversationId,
 }
 
-/// The ids of the path to the newest leaf, from the root.
-async fn newest_path(gateway: &Gateway, id: &ConversationId) -> Result<Vec<MessageId>, Refusal> {
-    let mut ids: Vec<MessageId> = Vec::new();
-    let mut end = PathEnd::NewestLeaf;
-    loop {
-        let page = gateway.backends.store.path(&PathQuery { conversation: id.clone(), end, limit: PAGE }).await?;
-        let more = page.more;
-        ids.extend(page.items.into_iter().rev().map(|item| item.message.id));
-        match ids.last().filter(|_| more) {
-            Some(oldest) => end = PathEnd::Before(oldest.clone()),
-            None => break,
-        }
+impl Pages {
+    async fn tree(&self, after: Option<&MessageId>) -> Result<Vec<Message>, Error> {
+        let _turn = self.turn().await?;
+        self.gateway.backends.store.messages(&self.id, after, PAGE).await
     }
-    ids.reverse();
-    Ok(ids)
+
+    async fn path(&self, end: PathEnd) -> Result<PathPage, Error> {
+        let _turn = self.turn().await?;
+        self.gateway.backends.store.path(&PathQuery { conversation: self.id.clone(), end, limit: PAGE }).await
+    }
+
+    async fn turn(&self) -> Result<SemaphorePermit<'_>, Error> {
+        self.gateway.exports.acquire().await.map_err(|_| Error::Unavailable("the node is stopping".to_owned()))
+    }
+
+    /// Where the pages of the path to the newest leaf of now end, the oldest first: it can only be read from its leaf on.
+    async fn path_ends(&self) -> Result<Vec<PathEnd>, Error> {
+        let mut ends = Vec::new();
+        let mut page = self.path(PathEnd::NewestLeaf).await?;
+        ends.extend(page.items.last().map(|leaf| PathEnd::At(leaf.message.id.clone())));
+        while let Some(oldest) = page.items.first().filter(|_| page.more) {
+            let end = PathEnd::Before(oldest.message.id.clone());
+            page = self.path(end.clone()).await?;
+            ends.push(end);
+        }
+        ends.reverse();
+        Ok(ends)
+    }
 }
 
-/// For people, a message at a time.
-fn markdown(
-    store: Arc<dyn Store>,
-    conversation: &Conversation,
-    path: Vec<MessageId>,
-) -> impl Stream<Item = Result<String, Error>> + use<> {
-    let head = stream::iter([Ok(format!("# {}\n", conversation.title))]);
-    let messages = stream::iter(path).then(move |id| {
-        let store = Arc::clone(&store);
-        async move { store.message(&id).await.map(|message| section(&message)) }
+/// The whole tree as an [`Export`], a message at a time: as fast as it is read, and never held whole.
+fn json(pages: Pages, conversation: &Conversation) -> Result<impl Stream<Item = Result<String, Error>> + use<>, Refusal> {
+    let conversation = serde_json::to_string(conversation).map_err(|_| Refusal::bad("this conversation can't be exported"))?;
+    let head = format!("{{\"format\":\"{FORMAT}\",\"conversation\":{conversation},\"messages\":[");
+    let found = stream::try_unfold((pages, Some(None)), |(pages, after): (Pages, Option<Option<MessageId>>)| async move {
+        let Some(after) = after else { return Ok::<_, Error>(None) };
+        let page = pages.tree(after.as_ref()).await?;
+        let next = page.last().filter(|_| page.len() == PAGE).map(|last| Some(last.id.clone()));
+        Ok(Some((stream::iter(page.into_iter().map(Ok)), (pages, next))))
     });
-    head.chain(messages)
+    let mut mark = "\n";
+    let messages = found.try_flatten().map(move |message: Result<Message, Error>| {
+        let text = serde_json::to_string(&message?).map_err(|error| Error::Corrupt(error.to_string()))?;
+        Ok(std::mem::replace(&mut mark, ",\n").to_owned() + &text)
+    });
+    Ok(stream::iter([Ok(head)]).chain(messages).chain(stream::iter([Ok("\n]}\n".to_owned())])))
+}
+
+/// For people.
+fn markdown(pages: Pages, conversation: &Conversation, ends: Vec<PathEnd>) -> impl Stream<Item = Result<String, Error>> + use<> {
+    let head = stream::iter([Ok(format!("# {}\n", conversation.title))]);
+    let found = stream::try_unfold((pages, ends.into_iter()), |(pages, mut ends)| async move {
+        let Some(end) = ends.next() else { return Ok::<_, Error>(None) };
+        let page = pages.path(end).await?;
+        Ok(Some((stream::iter(page.items.into_iter().map(|item| Ok(section(&item.message)))), (pages, ends))))
+    });
+    head.chain(found.try_flatten())
 }
 
 fn section(message: &Message) -> String {
