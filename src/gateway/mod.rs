@@ -9,6 +9,7 @@ pub mod frames;
 pub mod hub;
 pub mod limits;
 mod outbox;
+pub mod reader;
 mod rest;
 pub mod resume;
 mod seats;

@@ -4,22 +4,25 @@
 //! Comparisons, and who may come in, are read beside the hints ([`Found`]), by tasks of their own: while a store says nothing, hints are
 //! all that readers have. What fills a gap is waited for.
 
+mod logs;
+mod news;
+
 use std::collections::HashSet;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use futures_util::future::OptionFuture;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::frames;
-use super::hub::{Ask, Event, Newcomer, Shared, Topic};
+use super::hub::{Ask, Newcomer, Shared, Topic};
+use super::reader::Event;
 use super::resume::{Offered, Replica};
-use super::watches::{CHECKS, POLL_EVERY, Watches};
-use crate::backend::{ConversationState, Error, Hint, Hints, LogPage, PathEnd, PathPage, PathQuery, Phase, Progress, Subject};
-use crate::log::{Broken, Entry};
+use super::watches::{POLL_EVERY, Watches};
+use crate::backend::{ConversationState, Error, Hint, Hints, LogPage, PathPage, Progress, Subject};
+use crate::log::Entry;
 use crate::model::{GenerationId, Message, MessageId, Position, Time, UserId};
 use crate::protocol::ServerFrame;
 
@@ -146,17 +149,6 @@ impl Task {
         });
     }
 
-    fn look_up(&self, newcomer: Newcomer, again: bool) {
-        let store = Arc::clone(&self.shared.backends.store);
-        let conversation = self.topic.conversation.clone();
-        let newest = self.user.is_none().then(|| self.newest());
-        self.beside(async move {
-            let newest = OptionFuture::from(newest.as_ref().map(|newest| store.path(newest)));
-            let (state, newest) = tokio::join!(store.conversation(&newcomer.user, &conversation), newest);
-            Found::Reader { newcomer, state, newest: newest.and_then(Result::ok), again }
-        });
-    }
-
     async fn found(&mut self, found: Found) {
         match found {
             Found::Log { generation, before, page } => self.compared(&generation, before, page).await,
@@ -183,38 +175,6 @@ impl Task {
         }
     }
 
-    async fn attach(
-        &mut self,
-        newcomer: &Newcomer,
-        state: ConversationState,
-        newest: Option<PathPage>,
-    ) -> Result<ConversationState, Error> {
-        if self.topic.state().deleted {
-            return Err(Error::NotFound);
-        }
-        if self.user.is_none() {
-            // What is there already is no news.
-            self.announced.extend(newest.into_iter().flat_map(|page| page.items).map(|item| item.message.id));
-        }
-        if self.user.replace(newcomer.user.clone()).is_none() {
-            (self.since, self.version) = (Time::now(), state.conversation.version);
-            self.compare_within(CHECKS[1]);
-        } else if state.conversation.version > self.version {
-            self.compare_within(CHANGED_AFTER);
-        }
-        self.compare_within(self.pace());
-        for open in &state.open {
-            self.appear(&open.generation);
-        }
-        let open = state.open.iter().map(|open| &open.generation);
-        for generation in open.chain(&newcomer.known) {
-            // A reader with a place in a log that could not be read would be shown less than it has.
-            self.try_load(generation).await.or_else(|error| if error == Error::Gone { Ok(()) } else { Err(error) })?;
-        }
-        self.topic.let_in(&newcomer.reader);
-        Ok(state)
-    }
-
     /// A generation came into view of every reader.
     fn appear(&mut self, generation: &GenerationId) {
         self.hold(generation);
@@ -234,23 +194,6 @@ impl Task {
         self.watches.begin(generation);
     }
 
-    /// Reads what is missing of a log, and the final message once it has ended; or soon again.
-    async fn load(&mut self, generation: &GenerationId) {
-        let _ = self.try_load(generation).await;
-    }
-
-    /// A reader needs it. Where it is nowhere, nor is its conversation, the hint of its end was lost.
-    async fn missing(&mut self, generation: &GenerationId) {
-        let loaded = self.try_load(generation).await.is_ok();
-        if !loaded || self.topic.state().replicas.contains_key(generation) {
-            return;
-        }
-        let Some(user) = &self.user else { return };
-        if self.shared.backends.store.conversation(user, &self.topic.conversation).await == Err(Error::NotFound) {
-            self.deleted();
-        }
-    }
-
     /// Nothing more comes of this conversation: who waits for something of it need not.
     fn deleted(&mut self) {
         self.watches.forget_all();
@@ -259,106 +202,6 @@ impl Task {
         state.deleted = true;
         drop(state);
         self.topic.wake();
-    }
-
-    async fn try_load(&mut self, generation: &GenerationId) -> Result<(), Error> {
-        let after = self.held(generation).unwrap_or(Position::START);
-        if self.is_finished(generation) {
-            return Ok(());
-        }
-        let page = self.shared.backends.generations.read(generation, after, PAGE_BYTES_MAX).await;
-        self.take_in(generation, page).await
-    }
-
-    /// How far its replica is, if it has one.
-    fn held(&self, generation: &GenerationId) -> Option<Position> {
-        self.topic.state().replicas.get(generation).map(Replica::position)
-    }
-
-    /// Folds in what was read of a log, and reads on to its end.
-    async fn take_in(&mut self, generation: &GenerationId, page: Result<LogPage, Error>) -> Result<(), Error> {
-        let held = self.held(generation);
-        let result = self.read(generation, page).await;
-        if let Err(error) = &result {
-            tracing::debug!(%generation, %error, "log could not be read");
-            self.watches.soon(generation);
-        }
-        // A reader that still has nothing to draw from would only ask again, as fast as the store can refuse.
-        if result.is_ok() || held.is_some() {
-            self.topic.wake();
-        }
-        result
-    }
-
-    async fn read(&mut self, generation: &GenerationId, mut next: Result<LogPage, Error>) -> Result<(), Error> {
-        let mut rebuilt = false;
-        loop {
-            let page = match next {
-                Ok(page) => page,
-                Err(Error::Gone) => return self.finish(generation).await,
-                Err(error) => return Err(error),
-            };
-            let after = match self.absorb(generation, &page) {
-                Ok((_, true)) => return self.finish(generation).await,
-                Ok((position, false)) if page.entries.is_empty() || position >= page.tail => return Ok(()),
-                Ok((position, false)) => position,
-                Err(broken) if rebuilt => return Err(Error::Corrupt(broken.to_string())),
-                // The log isn't the one that was read before: start again, and let every reader do so.
-                Err(_) => {
-                    rebuilt = true;
-                    Position::START
-                }
-            };
-            next = self.shared.backends.generations.read(generation, after, PAGE_BYTES_MAX).await;
-        }
-    }
-
-    /// Folds a page in; answers how far the replica is, and whether the log has ended.
-    fn absorb(&mut self, generation: &GenerationId, page: &LogPage) -> Result<(Position, bool), Broken> {
-        self.hold(generation);
-        let mut state = self.topic.state();
-        let Some(replica) = state.replicas.get_mut(generation) else { return Ok((page.tail, false)) };
-        for (position, entry) in &page.entries {
-            replica.absorb(*position, entry).inspect_err(|_| replica.rebuild())?;
-        }
-        let (progress, ahead) = match page.phase {
-            Phase::Queued { ahead } => (Progress::Queued, Some(ahead)),
-            Phase::Orphaned => (Progress::Recovering, None),
-            Phase::Running | Phase::Ended => (Progress::Running, None),
-        };
-        let ended = replica.has_ended();
-        if !ended {
-            replica.set_progress(progress, ahead);
-        }
-        let position = replica.position();
-        drop(state);
-        if let Some((_, entry)) = page.entries.last() {
-            self.spoke(generation, entry);
-        }
-        Ok((position, ended))
-    }
-
-    /// Fetches the final message. Where the log is gone and the message still open, its owner or the sweep will end it.
-    async fn finish(&mut self, generation: &GenerationId) -> Result<(), Error> {
-        let message = match self.shared.backends.store.message(&generation.message()).await {
-            Ok(message) if message.generation.as_ref() == Some(generation) => match message.status.is_open() {
-                true => return Err(Error::Gone),
-                false => message,
-            },
-            // Nothing was ever generated under this name, which may be made of a question's.
-            Ok(_) | Err(Error::NotFound) => {
-                self.topic.state().replicas.remove(generation);
-                self.watches.forget(generation);
-                return Ok(());
-            }
-            Err(error) => return Err(error),
-        };
-        self.hold(generation);
-        if let Some(replica) = self.topic.state().replicas.get_mut(generation) {
-            replica.finish(message);
-        }
-        self.watches.ended(generation);
-        Ok(())
     }
 
     async fn hint(&mut self, hint: &Hint) {
@@ -403,10 +246,6 @@ impl Task {
         }
     }
 
-    fn is_finished(&self, generation: &GenerationId) -> bool {
-        self.topic.state().replicas.get(generation).is_some_and(Replica::is_finished)
-    }
-
     async fn entry(
         &mut self,
         generation: &GenerationId,
@@ -440,15 +279,6 @@ impl Task {
         }
     }
 
-    /// Measures the silence before a piece of text.
-    fn spoke(&mut self, generation: &GenerationId, entry: &Entry) {
-        if let Entry::Delta(_) = entry
-            && let Some(silence) = self.watches.spoke(generation)
-        {
-            self.shared.metrics.token_gap(silence);
-        }
-    }
-
     /// Tells the readers of a message, and follows it if it is being written.
     async fn message(&mut self, message: &Message) {
         if message.conversation != self.topic.conversation {
@@ -466,84 +296,6 @@ impl Task {
                 self.load(generation).await;
             }
         }
-    }
-
-    /// Compares the conversation with the store: a hint of something new may have been lost.
-    async fn refresh(&mut self) {
-        let Some(user) = self.to_be_compared() else { return };
-        let state = self.shared.backends.store.conversation(&user, &self.topic.conversation).await;
-        let told = match state {
-            Ok(state) => self.tell_news(state).await,
-            Err(error) => Err(error),
-        };
-        self.conversation_was_compared(told);
-    }
-
-    /// As [`Self::refresh`], beside the hints.
-    fn compare(&mut self) {
-        if self.comparing {
-            // That one may have been asked before there was anything new.
-            self.conversation_check = Instant::now() + POLL_EVERY;
-            return;
-        }
-        let Some(user) = self.to_be_compared() else { return };
-        self.comparing = true;
-        let (store, conversation) = (Arc::clone(&self.shared.backends.store), self.topic.conversation.clone());
-        self.beside(async move { Found::Conversation(store.conversation(&user, &conversation).await) });
-    }
-
-    /// Plans the comparison after this one; answers for whom, if anybody was let in yet.
-    fn to_be_compared(&mut self) -> Option<UserId> {
-        let pause = if self.user.is_some() { self.pace() } else { POLL_EVERY };
-        self.conversation_check = Instant::now() + pause;
-        self.user.clone()
-    }
-
-    fn conversation_was_compared(&mut self, told: Result<(), Error>) {
-        match told {
-            Ok(()) => {}
-            // The hint of its end was lost.
-            Err(Error::NotFound) => self.deleted(),
-            Err(error) => {
-                tracing::debug!(conversation = %self.topic.conversation, %error, "conversation could not be compared");
-                self.compare_within(CHANGED_AFTER);
-            }
-        }
-    }
-
-    async fn tell_news(&mut self, state: ConversationState) -> Result<(), Error> {
-        if state.conversation.version <= self.version {
-            return Ok(());
-        }
-        let store = Arc::clone(&self.shared.backends.store);
-        let mut news: Vec<Message> = match store.path(&self.newest()).await {
-            Ok(page) => page.items.into_iter().map(|item| item.message).collect(),
-            Err(Error::NotFound) => Vec::new(),
-            Err(error) => return Err(error),
-        };
-        for open in &state.open {
-            if !news.iter().any(|message| message.id == open.message) {
-                news.push(store.message(&open.message).await?);
-            }
-        }
-        for message in news {
-            let is_news = message.created_at.0.saturating_add(CLOCKS_APART_MS) >= self.since.0;
-            if is_news && !self.announced.contains(&message.id) {
-                self.message(&message).await;
-            }
-        }
-        for open in state.open {
-            self.appear(&open.generation);
-            self.load(&open.generation).await;
-        }
-        // Not before: what failed is tried again.
-        self.version = state.conversation.version;
-        Ok(())
-    }
-
-    /// The last question and its answer.
-    fn newest(&self) -> PathQuery {
-        PathQuery { conversation: self.topic.conversation.clone(), end: PathEnd::NewestLeaf, limit: 2 }
     }
 
     fn hints_come(&self) -> bool {
@@ -592,42 +344,6 @@ impl Task {
         }
         self.put_away(now);
         false
-    }
-
-    /// Compares a log with the store, beside the hints.
-    fn check(&mut self, generation: &GenerationId) {
-        if !self.reading.insert(generation.clone()) {
-            // That one may have been asked before there was anything new.
-            return self.watches.again(generation);
-        }
-        let before = self.seen(generation);
-        self.watches.checked(generation, self.hints_come(), before.0 == Position::START);
-        let (generations, generation) = (Arc::clone(&self.shared.backends.generations), generation.clone());
-        self.beside(async move {
-            let page = generations.read(&generation, before.0, PAGE_BYTES_MAX).await;
-            Found::Log { generation, before, page }
-        });
-    }
-
-    fn seen(&self, generation: &GenerationId) -> Seen {
-        let state = self.topic.state();
-        state.replicas.get(generation).map_or((Position::START, None), |replica| (replica.position(), replica.progress()))
-    }
-
-    async fn compared(&mut self, generation: &GenerationId, before: Seen, page: Result<LogPage, Error>) {
-        self.reading.remove(generation);
-        // Deleted or put away meanwhile.
-        if !self.watches.has(generation) {
-            return;
-        }
-        let now = self.seen(generation);
-        let ended = self.topic.state().replicas.get(generation).is_some_and(Replica::has_ended);
-        // What came meanwhile the page doesn't know of, not even whether it is the same log. What fails is compared again.
-        let _ = match &page {
-            Ok(page) if now != before && page.tail <= now.0 && !ended => Ok(()),
-            Ok(_) if now != before => self.try_load(generation).await,
-            _ => self.take_in(generation, page).await,
-        };
     }
 
     /// Forgets ended answers that were watched long enough; who still needs one asks for it.

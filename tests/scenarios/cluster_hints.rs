@@ -103,6 +103,38 @@ async fn who_reads_is_not_held_up_by_a_store_that_says_nothing() {
     }
 }
 
+/// Whose conversation it is takes a moment to find out. Until then nobody hears anything of it, and then its owner hears everything.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_is_told_of_a_conversation_before_it_is_known_to_be_theirs() {
+    let Some((redis, nats, gateway, worker)) = cluster(&[]).await else { return };
+    let link = Proxy::start(redis.port).await;
+    let through = redis_url(&redis).replace(&redis.port.to_string(), &link.address.port().to_string());
+    let (other, mut asker, mut reader, conversation) = read_elsewhere(&gateway, &through, &nats_url(&nats)).await;
+    let mut stranger = Socket::open(other.node.address).await;
+    let mut owner = Tab { cookie: asker.tab.cookie.clone(), ..Tab::default() }.connect(other.node.address).await;
+    link.set(Mode::Slow(Duration::from_millis(150)));
+    for socket in [&mut stranger, &mut owner] {
+        socket.tell(json!({"type": "subscribe", "conversation": conversation, "known": []})).await;
+    }
+    let (question, answer) = asker.ask(json!({"content": "/demo tokens=3 rate=0", "conversation": conversation})).await;
+    told(&mut reader, &question.id).await;
+    let heard = |frame: &ServerFrame, _: &Tab| match frame {
+        ServerFrame::Error(error) => Some(Ok(error.code)),
+        ServerFrame::Message { message, .. } => Some(Err(message.content.clone())),
+        _ => None,
+    };
+    assert_eq!(stranger.until("a refusal", heard).await, Ok(ErrorCode::NotFound));
+    told(&mut owner, &question.id).await;
+    link.set(Mode::Open);
+    let generation = answer.generation.expect("a generation");
+    for socket in [&mut asker, &mut reader, &mut owner] {
+        socket.finished(&generation).await;
+    }
+    for part in [gateway, other, worker] {
+        part.end().await;
+    }
+}
+
 /// Several comparisons of an answer fall into it.
 const SILENCE: Duration = Duration::from_secs(4);
 /// Less than until one command to the store counts as failed.

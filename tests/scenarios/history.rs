@@ -125,13 +125,14 @@ async fn a_shorter_stay_counts_for_what_is_there() {
     let user = UserId::generate();
     let id = turn(&long.backends, &opening(&user, "rests"), "a").await;
     archived(postgres, &long, 2).await;
-    // Such a look lasts for hours; it is forgotten so that the next node takes one.
-    servers.redis.redis(&["DEL", &format!("{}:audit", long.prefix)]);
-    let short = join(servers, &postgres.url(), LEASE, AT_ONCE, &long.prefix).await;
-    short.ready().await;
-    rests(servers, &long, &id).await;
-    assert_eq!(texts(&short.backends, &id).await, ["rests", "a"]);
+    let prefix = long.prefix.clone();
     long.end().await;
+    // Such a look counts for hours; it is forgotten so that the next node takes one.
+    servers.redis.redis(&["DEL", &format!("{prefix}:audit")]);
+    let short = join(servers, &postgres.url(), LEASE, AT_ONCE, &prefix).await;
+    short.ready().await;
+    rests(servers, &short, &id).await;
+    assert_eq!(texts(&short.backends, &id).await, ["rests", "a"]);
     short.end().await;
 }
 
