@@ -9,7 +9,7 @@ fn main() -> ExitCode {
     match config::from_process() {
         Ok(Command::Run(config)) => {
             telemetry::init(&config.log);
-            node::block_on(*config).map_or_else(|error| say(error, ExitCode::FAILURE), |()| ExitCode::SUCCESS)
+            node::block_on(*config).map_or_else(|error| say(&error, failure(error.is_of_configuration())), |()| ExitCode::SUCCESS)
         }
         Ok(Command::Print(text)) => print(&text),
         Ok(Command::Status(url, key)) => {
@@ -22,8 +22,12 @@ fn main() -> ExitCode {
             telemetry::init(&config.log);
             user::block_on(*config, command).map_or_else(|error| say(error, ExitCode::FAILURE), |text| print(&text))
         }
-        Err(error) => say(error, ExitCode::from(64)),
+        Err(error) => say(error, failure(true)),
     }
+}
+
+fn failure(of_configuration: bool) -> ExitCode {
+    if of_configuration { ExitCode::from(64) } else { ExitCode::FAILURE }
 }
 
 fn say(error: impl std::fmt::Display, code: ExitCode) -> ExitCode {

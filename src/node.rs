@@ -49,6 +49,14 @@ pub enum Error {
     Runtime(std::io::Error),
 }
 
+impl Error {
+    /// What was configured can't be meant: nothing gets better by starting again.
+    #[must_use]
+    pub fn is_of_configuration(&self) -> bool {
+        matches!(self, Self::Cluster(_) | Self::History(_))
+    }
+}
+
 /// What may be meant, and mostly is a slip.
 fn tell_slips(config: &Config, backends: &Backends, drain: &Drain) {
     if config.roles != Roles::BOTH && matches!(config.deployment, Deployment::Embedded(_)) {
@@ -78,7 +86,7 @@ fn tell_slips(config: &Config, backends: &Backends, drain: &Drain) {
         AuthConfig::Login(_) => {}
         AuthConfig::Anonymous => {
             let models: &[_] = if let ModelSource::Configured(models) = &config.ai.models { models } else { &[] };
-            if models.iter().any(|model| model.admin_only) {
+            if models.iter().any(|model| model.admin_only) && !config.gateway.admin_apart {
                 tracing::warn!("where nobody logs in everybody is an admin, and has the models that are for admins alone");
             }
         }

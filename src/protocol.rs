@@ -11,7 +11,7 @@ pub use self::account::{ApiKey, CreateApiKey, Login, LoginMethod, LoginMethods, 
 use crate::backend::Progress;
 use crate::log::Channel;
 use crate::model::{
-    Conversation, ConversationId, Failure, GenerationId, Message, MessageId, NodeInfo, Options, Position, Status, Usage,
+    Conversation, ConversationId, Failure, GenerationId, Message, MessageId, NodeInfo, Options, Position, Status, Time, Usage,
 };
 
 pub const PROTOCOL_VERSION: u32 = 1;
@@ -400,6 +400,11 @@ pub struct CancelAnswer {
 pub struct ClusterView {
     /// The node that answered.
     pub node: String,
+    /// What its clock says: `seen_at` is by the same.
+    #[serde(default = "Time::now")]
+    #[schema(value_type = String, format = DateTime)]
+    #[cfg_attr(test, ts(type = "string"))]
+    pub now: Time,
     pub nodes: Vec<NodeInfo>,
     pub waiting: Vec<Waiting>,
 }

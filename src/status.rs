@@ -44,7 +44,7 @@ pub fn block_on(url: &Url, key: Option<&Secret>) -> Result<String, Error> {
         let late = || nobody(format!("no answer within {} seconds", ANSWER_TIME.as_secs()));
         tokio::time::timeout(ANSWER_TIME, ask(url, key)).await.unwrap_or_else(|_| Err(late()))
     })?;
-    Ok(table(&view, Time::now()))
+    Ok(table(&view))
 }
 
 async fn ask(url: &Url, key: Option<&Secret>) -> Result<ClusterView, Error> {
@@ -88,7 +88,8 @@ fn innermost(error: &reqwest::Error) -> String {
     innermost.to_string()
 }
 
-fn table(view: &ClusterView, now: Time) -> String {
+fn table(view: &ClusterView) -> String {
+    let now = view.now;
     let mut nodes: Vec<&NodeInfo> = view.nodes.iter().collect();
     nodes.sort_by(|a, b| (&b.roles, &a.id).cmp(&(&a.roles, &b.id)));
     let rows = nodes.iter().map(|node| row(node, now)).collect::<Vec<_>>();
@@ -190,7 +191,7 @@ mod tests {
     fn the_table_shows_all_of_it() {
         let nodes = vec![node("ai-2", "ai"), node("ai-1", "ai"), node("gateway-1\u{1b}[2J", "gateway")];
         let waiting = vec![Waiting { model: "demo".to_owned(), count: 3 }, Waiting { model: "idle".to_owned(), count: 0 }];
-        let text = table(&ClusterView { node: "gateway-1".to_owned(), nodes, waiting }, Time(600_000));
+        let text = table(&ClusterView { node: "gateway-1".to_owned(), now: Time(600_000), nodes, waiting });
         let expected = "\
 node           roles    version  state      up    seen  load  connections  running
 gateway-1?[2J  gateway  1.2.3    serves    10m  1s ago     -           12        -

@@ -274,6 +274,10 @@ impl Metrics {
         self.0.infrastructure.backplane_connected.set(i64::from(connected));
     }
 
+    pub fn event_dropped(&self) {
+        self.0.infrastructure.events_dropped.inc();
+    }
+
     pub fn backplane_dropped(&self, hints: u64) {
         self.0.infrastructure.backplane_dropped.inc_by(hints);
     }
@@ -426,6 +430,7 @@ struct Infrastructure {
     store_errors: Counter,
     backplane_connected: Gauge,
     backplane_dropped: Counter,
+    events_dropped: Counter,
     draining: Gauge,
     cut: Counters<1>,
 }
@@ -439,6 +444,7 @@ impl Infrastructure {
             store_errors: add(to, "store_errors", "Calls of the store that failed"),
             backplane_connected: add(to, "backplane_connected", "1 while hints can come from other nodes"),
             backplane_dropped: add(to, "backplane_dropped", "Hints that were not taken fast enough"),
+            events_dropped: add(to, "events_dropped", "Events for other programs that nobody took"),
             draining: add(to, "draining", "1 while this node takes nothing new"),
             cut: add(to, "connections_cut", "Connections that were ended before they had what they wanted"),
         }

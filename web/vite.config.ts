@@ -73,6 +73,7 @@ export default defineConfig({
     proxy: {
       "/api": server,
       "/health": server,
+      "/livez": server,
       "/ws": { target: server, ws: true },
     },
   },

@@ -97,8 +97,8 @@ fn deployment(layers: &Layers) -> Result<Deployment, ConfigError> {
     let redis = url_secret(&cluster, "redis_url", "redis_url_file")?;
     let nats = url_secret(&cluster, "nats_url", "nats_url_file")?;
     let prefix = name(&cluster, "prefix")?;
-    if prefix.contains(['.', ':']) {
-        return Err(cluster.error("prefix", "must not contain . or :"));
+    if !prefix.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-') {
+        return Err(cluster.error("prefix", format_args!("must be of a-z 0-9 - _, not {}", quote(&prefix))));
     }
     let events_stream = cluster.optional_text("events_stream")?;
     if events_stream.as_ref().is_some_and(|name| !is_stream(name)) {

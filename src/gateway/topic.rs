@@ -207,9 +207,11 @@ impl Task {
     async fn hint(&mut self, hint: &Hint) {
         match hint {
             Hint::Entry { generation, previous, position, entry, stored_us } => {
+                self.watches.heard(generation);
                 self.entry(generation, *previous, *position, entry, *stored_us).await;
             }
             Hint::Tail { generation, position } => {
+                self.watches.heard(generation);
                 let held = self.topic.state().replicas.get(generation).map(|replica| (replica.position(), replica.has_ended()));
                 match held {
                     Some((known, ended)) if known >= *position && (!ended || self.is_finished(generation)) => {}
@@ -218,6 +220,7 @@ impl Task {
                 }
             }
             Hint::Progress { generation, progress } => {
+                self.watches.heard(generation);
                 let mut state = self.topic.state();
                 if let Some(replica) = state.replicas.get_mut(generation) {
                     replica.set_progress(*progress, None);

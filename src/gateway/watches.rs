@@ -12,6 +12,8 @@ pub(super) const CHECKS: [Duration; 3] = [Duration::from_millis(100), Duration::
 const CHECK_EVERY: Duration = Duration::from_secs(5);
 /// While hints can't come, or a read failed.
 pub(super) const POLL_EVERY: Duration = Duration::from_millis(200);
+/// Whoever writes an answer is heard of once a second, also while it has nothing to say. After this long the store is asked.
+const UNHEARD_MAX: Duration = Duration::from_millis(2_500);
 /// How often a waiting answer's place in the queue is read.
 const QUEUE_EVERY: Duration = Duration::from_secs(1);
 
@@ -22,6 +24,8 @@ pub(super) struct Watches(HashMap<GenerationId, Watch>);
 #[derive(Debug)]
 struct Watch {
     next: Instant,
+    /// When a hint of it came last, or it was compared.
+    heard: Instant,
     checks: usize,
     /// When it ended: its replica is put away after the linger time.
     ended: Option<Instant>,
@@ -31,7 +35,11 @@ struct Watch {
 
 impl Watch {
     fn first(next: Instant) -> Self {
-        Self { next, checks: 0, ended: None, spoke: None }
+        Self { next, heard: Instant::now(), checks: 0, ended: None, spoke: None }
+    }
+
+    fn due(&self) -> Instant {
+        self.next.min(self.heard + UNHEARD_MAX)
     }
 }
 
@@ -55,6 +63,13 @@ impl Watches {
         }
     }
 
+    /// Somebody writes it.
+    pub(super) fn heard(&mut self, generation: &GenerationId) {
+        if let Some(watch) = self.0.get_mut(generation) {
+            watch.heard = Instant::now();
+        }
+    }
+
     /// The silence before a piece of text that came now.
     pub(super) fn spoke(&mut self, generation: &GenerationId) -> Option<Duration> {
         let before = self.0.get_mut(generation)?.spoke.replace(Instant::now())?;
@@ -71,7 +86,8 @@ impl Watches {
     /// Puts a comparison off that is under way already.
     pub(super) fn again(&mut self, generation: &GenerationId) {
         if let Some(watch) = self.0.get_mut(generation) {
-            watch.next = Instant::now() + POLL_EVERY;
+            watch.heard = Instant::now();
+            watch.next = watch.heard + POLL_EVERY;
         }
     }
 
@@ -96,12 +112,13 @@ impl Watches {
         } else {
             planned
         };
-        watch.next = Instant::now() + pause;
+        watch.heard = Instant::now();
+        watch.next = watch.heard + pause;
     }
 
     /// Those to be compared now.
     pub(super) fn due(&self, now: Instant) -> Vec<GenerationId> {
-        self.0.iter().filter(|(_, watch)| watch.ended.is_none() && now >= watch.next).map(|(id, _)| id.clone()).collect()
+        self.0.iter().filter(|(_, watch)| watch.ended.is_none() && now >= watch.due()).map(|(id, _)| id.clone()).collect()
     }
 
     /// Those that ended so long ago, which are not watched any more.
@@ -112,6 +129,35 @@ impl Watches {
 
     /// When something is to be done.
     pub(super) fn next(&self, linger: Duration) -> Option<Instant> {
-        self.0.values().map(|watch| watch.ended.map_or(watch.next, |ended| ended + linger)).min()
+        self.0.values().map(|watch| watch.ended.map_or_else(|| watch.due(), |ended| ended + linger)).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ConversationId;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_not_heard_of_is_asked_after() {
+        let (mut watches, generation) = (Watches::default(), GenerationId::generate(&ConversationId::generate()));
+        let linger = Duration::from_secs(60);
+        let due = |watches: &Watches| watches.next(linger).expect("it is watched") - Instant::now();
+        watches.begin(&generation);
+        for at in CHECKS {
+            assert!(due(&watches) <= at);
+            tokio::time::advance(due(&watches)).await;
+            assert_eq!(watches.due(Instant::now()), [generation.clone()]);
+            watches.checked(&generation, true, false);
+        }
+        assert_eq!(due(&watches), UNHEARD_MAX);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        watches.heard(&generation);
+        assert_eq!(due(&watches), UNHEARD_MAX);
+        for _ in 0..5 {
+            tokio::time::advance(Duration::from_millis(900)).await;
+            watches.heard(&generation);
+        }
+        assert_eq!(watches.due(Instant::now()), [generation], "what is heard of is compared all the same");
     }
 }

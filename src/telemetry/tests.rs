@@ -38,6 +38,7 @@ fn full() -> Metrics {
     metrics.store_failed();
     metrics.backplane_connected(true);
     metrics.backplane_dropped(3);
+    metrics.event_dropped();
     metrics.history_archived(5);
     metrics.history_evicted();
     metrics.history_hydrated();
@@ -84,6 +85,7 @@ fn every_figure_has_its_documented_name() {
         "chatnode_store_errors_total 1",
         "chatnode_backplane_connected 1",
         "chatnode_backplane_dropped_total 3",
+        "chatnode_events_dropped_total 1",
         "chatnode_connections_cut_total{reason=\"slow\"} 1",
         "chatnode_history_archived_messages_total 5",
         "chatnode_history_evicted_total 1",

@@ -18,6 +18,7 @@ export function busyCluster(): ClusterView {
   });
   return {
     node: "gateway-1",
+    now: new Date(now).toISOString(),
     nodes: [
       node("gateway-1", "gateway", { connections: 4_210 }),
       node("gateway-2", "gateway", { connections: 3_977 }),

@@ -148,7 +148,11 @@ export type ClusterView = {
 /**
  * The node that answered.
  */
-node: string, nodes: Array<NodeInfo>, waiting: Array<Waiting>, };
+node: string, 
+/**
+ * What its clock says: `seen_at` is by the same.
+ */
+now: string, nodes: Array<NodeInfo>, waiting: Array<Waiting>, };
 
 export type Waiting = { model: string, count: number, };
 

@@ -73,7 +73,8 @@ impl Dropped {
     }
 
     pub(super) fn count_event(&self) {
-        self.count(|counts| &counts.events);
+        self.counts.events.fetch_add(1, Ordering::Relaxed);
+        self.metrics.event_dropped();
     }
 
     pub(super) fn count_slow(&self) {

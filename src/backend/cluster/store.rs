@@ -17,7 +17,7 @@ use crate::backend::{
     Cluster, ConversationState, Error, ListQuery, Listing, NODE_EXPIRY_MS, OpenGeneration, Patch, PathEnd, PathItem, PathPage,
     PathQuery, Result, Store,
 };
-use crate::model::{Conversation, ConversationId, Message, MessageId, NodeInfo, UserId};
+use crate::model::{Conversation, ConversationId, Message, MessageId, NodeInfo, Time, UserId};
 
 /// Models whose waiting work is counted at most.
 const MODELS_MAX: i64 = 256;
@@ -201,8 +201,13 @@ impl Store for Redis {
         let beat = self.link.run(&self.link.steps.heartbeat, keys, args);
         let (answer, waiting) = tokio::try_join!(beat, self.waiting())?;
         // A newer version's node may say what this one can't read; it lives all the same, but can't be shown.
-        let said = answer.texts().into_iter().flatten();
-        let mut nodes: Vec<NodeInfo> = said.filter_map(|said| serde_json::from_str(&said).ok()).collect();
+        let now = Time::now();
+        let heard = answer.lists().filter_map(|mut one| {
+            let node: NodeInfo = serde_json::from_str(&one.word()).ok()?;
+            // By this clock, whatever the node's own says.
+            Some(NodeInfo { seen_at: Time(now.0.saturating_sub(one.number()?)), ..node })
+        });
+        let mut nodes: Vec<NodeInfo> = heard.collect();
         nodes.sort_by(|a, b| a.id.cmp(&b.id));
         Ok(Cluster { nodes, waiting })
     }

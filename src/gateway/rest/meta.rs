@@ -6,7 +6,7 @@ use axum::{Extension, Json};
 use crate::gateway::Gateway;
 use crate::gateway::auth::Caller;
 use crate::gateway::error::Refusal;
-use crate::model::ModelInfo;
+use crate::model::{ModelInfo, Time};
 use crate::protocol::{ClusterView, ErrorBody, List, Waiting};
 
 /// The models that can be chosen now.
@@ -27,5 +27,5 @@ pub(super) async fn cluster(
     }
     let cluster = gateway.cluster.borrow().clone();
     let waiting = cluster.waiting.iter().map(|(model, count)| Waiting { model: model.clone(), count: *count }).collect();
-    Ok(Json(ClusterView { node: gateway.node_id.to_string(), nodes: cluster.nodes.clone(), waiting }))
+    Ok(Json(ClusterView { node: gateway.node_id.to_string(), now: Time::now(), nodes: cluster.nodes.clone(), waiting }))
 }

@@ -179,15 +179,18 @@ function useCluster(): Seen {
   const [seen, setSeen] = useState<Seen>({ view: null, error: null, at: Date.now() });
   useEffect(() => {
     const abort = new AbortController();
+    // By how much this clock is ahead of the one that the figures are by.
+    let ahead = 0;
     const look = async () => {
       if (document.visibilityState !== "visible") return;
       try {
         const view = await store.cluster(abort.signal);
-        setSeen({ view, error: null, at: Date.now() });
+        ahead = Date.now() - Date.parse(view.now);
+        setSeen({ view, error: null, at: Date.now() - ahead });
       } catch (problem) {
         if (abort.signal.aborted) return;
         const code = problem instanceof ApiError ? problem.code : "unavailable";
-        setSeen(before => ({ ...before, error: code, at: Date.now() }));
+        setSeen(before => ({ ...before, error: code, at: Date.now() - ahead }));
       }
     };
     void look();

@@ -22,7 +22,7 @@ export function SignIn({ sentBackWith }: { sentBackWith: StringKey | null }) {
     return () => asked.abort();
   }, []);
   const elsewhere = ways?.methods.includes("oidc") ?? false;
-  const here = ways !== null && (!elsewhere || ways.methods.includes("local"));
+  const here = ways?.methods.includes("local") ?? false;
   useEffect(() => {
     document.title = t("signIn");
   }, [t]);
@@ -57,7 +57,11 @@ export function SignIn({ sentBackWith }: { sentBackWith: StringKey | null }) {
     <main className="signin">
       <form className="signin-form" onSubmit={event => void submit(event)} aria-labelledby="signin-title">
         <h1 id="signin-title">{t("signInTitle")}</h1>
-        {ways && <p className="field-hint">{t(here ? "signInText" : "signInProviderText")}</p>}
+        {ways && (
+          <p className="field-hint">
+            {t(here ? "signInText" : elsewhere ? "signInProviderText" : "signInRefused")}
+          </p>
+        )}
         {here && (
           <>
             <label className="field">
