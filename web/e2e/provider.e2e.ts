@@ -84,3 +84,16 @@ test("in Vietnamese, and with a provider that is away", { timeout: 60_000 }, asy
   await person.context.close();
   await other.stop();
 });
+
+test("where only tokens let in, the page says so and asks for no password", { timeout: 60_000 }, async () => {
+  const config = `[auth]\nmode = "jwt"\n[auth.jwt]\nissuer = "https://issuer.example"\naudience = "chatnode"\nsecret = "0123456789abcdef0123456789abcdef"\n`;
+  const other = await startChatnode({ config });
+  const person = await newPerson(browser, other.address);
+  const page = await person.context.newPage();
+  await page.goto("/");
+  await page.getByText("You were not let in. Ask whoever runs this server.").waitFor();
+  expect(await page.locator("input, button, main a").count()).toBe(0);
+  expect(await violations(page)).toEqual([]);
+  await person.context.close();
+  await other.stop();
+});
