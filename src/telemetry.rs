@@ -2,6 +2,7 @@
 //! logs nor labels may ever hold content, a user or a conversation.
 
 mod history;
+mod infrastructure;
 mod models;
 pub mod otlp;
 mod process;
@@ -20,6 +21,7 @@ use prometheus_client::registry::{Metric, Registry};
 use tracing_subscriber::EnvFilter;
 
 use self::history::History;
+use self::infrastructure::Infrastructure;
 use self::models::Models;
 use self::traces::Traces;
 use crate::config::LogConfig;
@@ -260,38 +262,6 @@ impl Metrics {
     }
 }
 
-/// Infrastructure.
-impl Metrics {
-    pub fn store_call(&self, op: &'static str, took: Duration) {
-        self.0.infrastructure.store.get_or_create(&[("op", op)]).observe(took.as_secs_f64());
-    }
-
-    pub fn store_failed(&self) {
-        self.0.infrastructure.store_errors.inc();
-    }
-
-    pub fn backplane_connected(&self, connected: bool) {
-        self.0.infrastructure.backplane_connected.set(i64::from(connected));
-    }
-
-    pub fn event_dropped(&self) {
-        self.0.infrastructure.events_dropped.inc();
-    }
-
-    pub fn backplane_dropped(&self, hints: u64) {
-        self.0.infrastructure.backplane_dropped.inc_by(hints);
-    }
-
-    pub fn draining(&self) {
-        self.0.infrastructure.draining.set(1);
-    }
-
-    /// A connection that was ended by us, before or in the middle of what it wanted. `reason` is one of few words.
-    pub fn connection_cut(&self, reason: &'static str) {
-        self.0.infrastructure.cut.get_or_create(&[("reason", reason.to_owned())]).inc();
-    }
-}
-
 #[derive(Debug)]
 struct Inner {
     registry: Registry,
@@ -420,33 +390,6 @@ impl Workers {
             fallbacks: add(to, "fallbacks", "Times the next upstream was asked"),
             circuits: add(to, "circuit_state", "0 closed, 1 trying, 2 open"),
             upstream_requests: add(to, "upstream_requests", "Requests to model providers"),
-        }
-    }
-}
-
-#[derive(Debug)]
-struct Infrastructure {
-    store: Family<[(&'static str, &'static str); 1], Histogram, Buckets>,
-    store_errors: Counter,
-    backplane_connected: Gauge,
-    backplane_dropped: Counter,
-    events_dropped: Counter,
-    draining: Gauge,
-    cut: Counters<1>,
-}
-
-impl Infrastructure {
-    fn register(to: &mut Registry) -> Self {
-        let build: Gauges<1> = add(to, "build_info", "The version, as a label");
-        build.get_or_create(&[("version", env!("CARGO_PKG_VERSION").to_owned())]).set(1);
-        Self {
-            store: timers(to, "store_seconds", "Calls of the store"),
-            store_errors: add(to, "store_errors", "Calls of the store that failed"),
-            backplane_connected: add(to, "backplane_connected", "1 while hints can come from other nodes"),
-            backplane_dropped: add(to, "backplane_dropped", "Hints that were not taken fast enough"),
-            events_dropped: add(to, "events_dropped", "Events for other programs that nobody took"),
-            draining: add(to, "draining", "1 while this node takes nothing new"),
-            cut: add(to, "connections_cut", "Connections that were ended before they had what they wanted"),
         }
     }
 }

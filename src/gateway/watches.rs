@@ -147,7 +147,7 @@ mod tests {
         for at in CHECKS {
             assert!(due(&watches) <= at);
             tokio::time::advance(due(&watches)).await;
-            assert_eq!(watches.due(Instant::now()), [generation.clone()]);
+            assert_eq!(watches.due(Instant::now()), std::slice::from_ref(&generation));
             watches.checked(&generation, true, false);
         }
         assert_eq!(due(&watches), UNHEARD_MAX);

@@ -57,7 +57,7 @@ impl Task {
 
     /// Compares the conversation with the store: a hint of something new may have been lost.
     pub(super) async fn refresh(&mut self) {
-        let Some(user) = self.to_be_compared() else { return };
+        let Some(user) = self.plan_comparison() else { return };
         let state = self.shared.backends.store.conversation(&user, &self.topic.conversation).await;
         let told = match state {
             Ok(state) => self.tell_news(state).await,
@@ -73,14 +73,14 @@ impl Task {
             self.conversation_check = Instant::now() + POLL_EVERY;
             return;
         }
-        let Some(user) = self.to_be_compared() else { return };
+        let Some(user) = self.plan_comparison() else { return };
         self.comparing = true;
         let (store, conversation) = (Arc::clone(&self.shared.backends.store), self.topic.conversation.clone());
         self.beside(async move { Found::Conversation(store.conversation(&user, &conversation).await) });
     }
 
     /// Plans the comparison after this one; answers for whom, if anybody was let in yet.
-    pub(super) fn to_be_compared(&mut self) -> Option<UserId> {
+    pub(super) fn plan_comparison(&mut self) -> Option<UserId> {
         let pause = if self.user.is_some() { self.pace() } else { POLL_EVERY };
         self.conversation_check = Instant::now() + pause;
         self.user.clone()
