@@ -23,6 +23,7 @@ pub use self::auth::{AuthConfig, JwtConfig, JwtKeys, LoginConfig, Network, is_sa
 pub use bench::{BenchPlan, Scenario};
 pub use http::{HttpConfig, TlsConfig, TlsFiles};
 pub use oidc::OidcConfig;
+pub use read::is_prefix;
 
 /// The commented default, which is also the documentation of every key.
 pub const DEFAULT_TOML: &str = include_str!("../config/chatnode.toml");

@@ -91,14 +91,25 @@ fn name(section: &Section<'_>, key: &str) -> Result<String, ConfigError> {
     if fits { Ok(text) } else { Err(bad()) }
 }
 
+const PREFIX_BYTES_MAX: usize = 32;
+
+/// What keys and subjects may begin with: 1 to 32 of `a-z 0-9 - _`.
+#[must_use]
+pub fn is_prefix(text: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-';
+    (1..=PREFIX_BYTES_MAX).contains(&text.len()) && text.bytes().all(plain)
+}
+
 fn deployment(layers: &Layers) -> Result<Deployment, ConfigError> {
     let cluster = layers.section("cluster");
     let data_dir = layers.section("storage").text("data_dir")?;
     let redis = url_secret(&cluster, "redis_url", "redis_url_file")?;
     let nats = url_secret(&cluster, "nats_url", "nats_url_file")?;
     let prefix = name(&cluster, "prefix")?;
-    if !prefix.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-') {
-        return Err(cluster.error("prefix", format_args!("must be of a-z 0-9 - _, not {}", quote(&prefix))));
+    if !is_prefix(&prefix) {
+        return Err(
+            cluster.error("prefix", format_args!("must be 1 to {PREFIX_BYTES_MAX} of a-z 0-9 - _, not {}", quote(&prefix)))
+        );
     }
     let events_stream = cluster.optional_text("events_stream")?;
     if events_stream.as_ref().is_some_and(|name| !is_stream(name)) {

@@ -154,11 +154,7 @@ impl Task {
             Found::Log { generation, before, page } => self.compared(&generation, before, page).await,
             Found::Conversation(state) => {
                 self.comparing = false;
-                let told = match state {
-                    Ok(state) => self.tell_news(state).await,
-                    Err(error) => Err(error),
-                };
-                self.conversation_was_compared(told);
+                self.conversation_was_read(state).await;
             }
             // Another one was quicker, and the others were told since of what this one did not see.
             Found::Reader { newcomer, state: Ok(state), again: false, .. } if state.conversation.version < self.version => {

@@ -39,6 +39,13 @@ impl Proxy {
         Self { address, mode, task: tokio::spawn(accept(listener, to, watched)) }
     }
 
+    /// A link to the server at this address, and the address that leads through it.
+    pub(crate) async fn before(url: &str, port: u16) -> (Self, String) {
+        let proxy = Self::start(port).await;
+        let through = url.replace(&port.to_string(), &proxy.address.port().to_string());
+        (proxy, through)
+    }
+
     pub(crate) fn set(&self, mode: Mode) {
         self.mode.send_replace(mode);
     }

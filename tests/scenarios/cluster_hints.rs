@@ -80,8 +80,7 @@ async fn read_elsewhere(gateway: &Part, redis: &str, nats: &str) -> (Part, Socke
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_reads_is_not_held_up_by_a_store_that_says_nothing() {
     let Some((redis, nats, gateway, worker)) = cluster(&[]).await else { return };
-    let link = Proxy::start(redis.port).await;
-    let through = redis_url(&redis).replace(&redis.port.to_string(), &link.address.port().to_string());
+    let (link, through) = Proxy::before(&redis_url(&redis), redis.port).await;
     let (other, mut asker, mut reader, conversation) = read_elsewhere(&gateway, &through, &nats_url(&nats)).await;
     let (_, answer) = asker.ask(json!({"content": "/demo tokens=150 rate=25", "conversation": conversation})).await;
     let generation = answer.generation.expect("a generation");
@@ -107,8 +106,7 @@ async fn who_reads_is_not_held_up_by_a_store_that_says_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_is_told_of_a_conversation_before_it_is_known_to_be_theirs() {
     let Some((redis, nats, gateway, worker)) = cluster(&[]).await else { return };
-    let link = Proxy::start(redis.port).await;
-    let through = redis_url(&redis).replace(&redis.port.to_string(), &link.address.port().to_string());
+    let (link, through) = Proxy::before(&redis_url(&redis), redis.port).await;
     let (other, mut asker, mut reader, conversation) = read_elsewhere(&gateway, &through, &nats_url(&nats)).await;
     let mut stranger = Socket::open(other.node.address).await;
     let mut owner = Tab { cookie: asker.tab.cookie.clone(), ..Tab::default() }.connect(other.node.address).await;

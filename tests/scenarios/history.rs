@@ -353,9 +353,8 @@ async fn what_was_read_too_early_is_not_brought_back() {
     let id = turn(&world.backends, &opening(&user, "one"), "1").await;
     rests(servers, &world, &id).await;
 
-    let (to_redis, to_history) = (Proxy::start(servers.redis.port).await, Proxy::start(postgres.port).await);
-    let redis_url = redis_url(&servers.redis).replace(&servers.redis.port.to_string(), &to_redis.address.port().to_string());
-    let history_url = postgres.url().replace(&postgres.port.to_string(), &to_history.address.port().to_string());
+    let (to_redis, redis_url) = Proxy::before(&redis_url(&servers.redis), servers.redis.port).await;
+    let (to_history, history_url) = Proxy::before(&postgres.url(), postgres.port).await;
     let slow = join_at(&redis_url, &nats_url(&servers.nats), &history_url, LEASE, AT_ONCE, &world.prefix, LONG).await;
     slow.ready().await;
     slow.history_is(true).await;

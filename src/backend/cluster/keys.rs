@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use sha2::Digest;
 
+use crate::config::is_prefix;
 use crate::model::{ConversationId, GenerationId, MessageId, UserId};
 
 /// How many lists of intents there are, so that a Redis Cluster shares their load.
 pub(super) const PENDING_LISTS: u16 = 8;
 /// Longest readable form of a model's name in a key or subject, in bytes; a longer one becomes a digest.
 const MODEL_TOKEN_BYTES_MAX: usize = 96;
-const PREFIX_BYTES_MAX: usize = 32;
 
 #[derive(Clone, Debug)]
 pub(super) struct Keys {
@@ -96,9 +96,7 @@ pub(super) enum Key<'a> {
 impl Keys {
     /// `None` when the prefix has other characters than `a-z 0-9 _ -`, or is empty or too long.
     pub(super) fn new(prefix: &str) -> Option<Self> {
-        let fits = (1..=PREFIX_BYTES_MAX).contains(&prefix.len());
-        let plain = prefix.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-');
-        (fits && plain).then(|| Self { prefix: prefix.into() })
+        is_prefix(prefix).then(|| Self { prefix: prefix.into() })
     }
 
     pub(super) fn key(&self, key: &Key<'_>) -> String {

@@ -124,7 +124,7 @@ impl Redis {
 
     /// Lets those answers out of a room that ended, or never were; tells how many.
     async fn look_around(&self, room: &Room) -> Result<usize> {
-        let inside = self.older(self.link.keys.key(&Key::Room(&room.name)), UNSTORED_MS, LOOKS_MAX).await?;
+        let inside = self.older_than(self.link.keys.key(&Key::Room(&room.name)), UNSTORED_MS, LOOKS_MAX).await?;
         let looks = inside.iter().filter_map(|(member, _)| keys::from_work_member(member)).map(|generation| async move {
             let stage = self.link.redis()?.hget(self.link.keys.key(&Key::State(&generation)), "s").await;
             let stage: Option<String> = stage.map_err(|error| self.link.fail(&error))?;

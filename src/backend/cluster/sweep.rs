@@ -160,7 +160,7 @@ impl Redis {
         let mut done = 0;
         for n in 0..PENDING_LISTS {
             let key = self.link.keys.key(&Key::Pending(n));
-            for (member, age_ms) in self.older(key.clone(), CRASHED_MS, LOOK_MAX).await? {
+            for (member, age_ms) in self.older_than(key.clone(), CRASHED_MS, LOOK_MAX).await? {
                 let carried_out = match Intent::decode(&member) {
                     Some(intent) => self.carry_out(&intent).await?,
                     None => true,
@@ -180,7 +180,7 @@ impl Redis {
 
     /// What has been in a set by moments for at least so long, the oldest first, with its age in milliseconds. The server's clock counts:
     /// those of nodes may be apart.
-    pub(super) async fn older(&self, key: String, age_ms: u64, most: u32) -> Result<Vec<(String, u64)>> {
+    pub(super) async fn older_than(&self, key: String, age_ms: u64, most: u32) -> Result<Vec<(String, u64)>> {
         let args: Vec<Value> = vec![age_ms.to_string().into(), most.to_string().into()];
         let found = self.link.run(&self.link.steps.older, vec![key], args).await?;
         Ok(found.lists().filter_map(|mut one| one.text().zip(one.number())).collect())

@@ -59,11 +59,7 @@ impl Task {
     pub(super) async fn refresh(&mut self) {
         let Some(user) = self.plan_comparison() else { return };
         let state = self.shared.backends.store.conversation(&user, &self.topic.conversation).await;
-        let told = match state {
-            Ok(state) => self.tell_news(state).await,
-            Err(error) => Err(error),
-        };
-        self.conversation_was_compared(told);
+        self.conversation_was_read(state).await;
     }
 
     /// As [`Self::refresh`], beside the hints.
@@ -86,7 +82,11 @@ impl Task {
         self.user.clone()
     }
 
-    pub(super) fn conversation_was_compared(&mut self, told: Result<(), Error>) {
+    pub(super) async fn conversation_was_read(&mut self, state: Result<ConversationState, Error>) {
+        let told = match state {
+            Ok(state) => self.tell_news(state).await,
+            Err(error) => Err(error),
+        };
         match told {
             Ok(()) => {}
             // The hint of its end was lost.

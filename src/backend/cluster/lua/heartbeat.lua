@@ -1,4 +1,5 @@
--- Registers a node and answers all that live, each with how many ms ago it was heard of. KEYS seen, infos. ARGV id, what it says, '1' when it leaves, expiry ms.
+-- Registers a node and answers all that live, each with how many ms ago it was heard of. KEYS seen, infos. ARGV id, what it says, '1'
+-- when it leaves, expiry ms.
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 if ARGV[3] == '1' then
