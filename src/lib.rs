@@ -9,7 +9,8 @@
 //! - [`status`] shows a terminal what a gateway tells about all of them; [`bench`] measures them from outside, by the [`stamp`]s
 //!   that the demonstration model puts into its tokens.
 //! - [`user`] keeps accounts from a terminal; [`password`] hashes what people log in with.
-//! - [`serve`] takes connections: TLS, deadlines, limits; [`probes`] says how a node stands.
+//! - [`serve`] takes connections: TLS, deadlines, limits; [`unwanted`] bounds what is read for politeness; [`probes`] says how a node
+//!   stands.
 //! - [`outgoing`] asks servers that operators named: an issuer, a collector, a gateway.
 //! - [`node`] puts one process together from [`config`]; [`drain`] takes it apart in good order.
 
@@ -34,4 +35,5 @@ pub mod stamp;
 pub mod status;
 pub mod telemetry;
 pub mod tokens;
+pub mod unwanted;
 pub mod user;

@@ -42,7 +42,7 @@ const DOORS: [(&str, &[&str]); 16] = [
 ];
 
 /// Parts of `src/`, and the modules of the crate that each may see. `node.rs` and `main.rs` see everything.
-const SIGHT: [(&str, &[&str]); 21] = [
+const SIGHT: [(&str, &[&str]); 22] = [
     ("src/model.rs", &[]),
     ("src/log.rs", &["model"]),
     ("src/event.rs", &["model"]),
@@ -53,7 +53,7 @@ const SIGHT: [(&str, &[&str]); 21] = [
     ("src/outgoing.rs", &[]),
     ("src/telemetry", &["config", "drain", "model", "outgoing"]),
     ("src/probes.rs", &["backend", "config", "drain", "protocol", "telemetry"]),
-    ("src/serve", &["config", "drain", "telemetry"]),
+    ("src/serve", &["config", "drain", "telemetry", "unwanted"]),
     ("src/backend/embedded", &["backend", "config", "drain", "event", "log", "model", "telemetry"]),
     ("src/backend/cluster", &["backend", "config", "drain", "event", "log", "model", "telemetry"]),
     ("src/backend/history", &["backend", "config", "drain", "log", "model", "telemetry"]),
@@ -74,6 +74,7 @@ const SIGHT: [(&str, &[&str]); 21] = [
             "protocol",
             "telemetry",
             "tokens",
+            "unwanted",
         ],
     ),
     (
@@ -83,6 +84,7 @@ const SIGHT: [(&str, &[&str]); 21] = [
     ("src/status.rs", &["config", "model", "outgoing", "protocol"]),
     ("src/stamp.rs", &["model"]),
     ("src/tokens.rs", &[]),
+    ("src/unwanted.rs", &[]),
     ("src/bench", &["bench", "config", "log", "model", "protocol", "stamp"]),
 ];
 

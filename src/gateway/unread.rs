@@ -14,6 +14,8 @@ use futures_util::{Stream, StreamExt};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use crate::unwanted::Unwanted;
+
 /// How much is thrown away, at most, to let a client finish its sentence.
 const DISCARD_BYTES_MAX: usize = 16 * 1024 * 1024;
 
@@ -27,11 +29,12 @@ pub(super) async fn discard(request: Request, next: Next) -> Response {
     }
     // Who asks first whether to send the body gets the refusal instead of leave.
     let asks_first = request.headers().contains_key(header::EXPECT);
+    let unwanted = request.extensions().get::<Unwanted>().cloned().unwrap_or_default();
     let (back, mut left) = oneshot::channel();
     let lent = |body: Body| Body::from_stream(Lent { body: Some(body.into_data_stream()), back: Some(back) });
     let mut response = next.run(request.map(lent)).await;
     let finished = match left.try_recv() {
-        Ok(rest) => !asks_first && timeout(DISCARD_TIME_MAX, read_to_end(rest)).await.unwrap_or(false),
+        Ok(rest) => !asks_first && timeout(DISCARD_TIME_MAX, read_to_end(rest, &unwanted)).await.unwrap_or(false),
         // It was read to its end, or somebody still reads it.
         Err(_) => true,
     };
@@ -42,7 +45,7 @@ pub(super) async fn discard(request: Request, next: Next) -> Response {
 }
 
 /// Whether the end came before the bound.
-async fn read_to_end(mut rest: BodyDataStream) -> bool {
+async fn read_to_end(mut rest: BodyDataStream, unwanted: &Unwanted) -> bool {
     let mut discarded = 0;
     while let Some(chunk) = rest.next().await {
         let Ok(chunk) = chunk else { return false };
@@ -50,6 +53,7 @@ async fn read_to_end(mut rest: BodyDataStream) -> bool {
         if discarded > DISCARD_BYTES_MAX {
             return false;
         }
+        unwanted.were_read(chunk.len()).await;
     }
     true
 }

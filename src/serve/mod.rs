@@ -27,10 +27,11 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 pub use self::certificate::Certificate;
-use self::socket::Socket;
+use self::socket::{Goodbye, Socket};
 use crate::config::HttpConfig;
 use crate::drain::Drain;
 use crate::telemetry::Metrics;
+use crate::unwanted::Unwanted;
 
 /// Bytes of a request's head; real ones have a few hundred, and a few thousand with a token.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -71,7 +72,7 @@ impl Listeners {
     }
 }
 
-/// Answers what comes to a listener until the node stops.
+/// Answers what comes to a listener until the node stops. Each request brings the [`Unwanted`] of its listener along.
 pub fn serve(
     listener: TcpListener,
     certificate: Option<&Certificate>,
@@ -82,7 +83,8 @@ pub fn serve(
 ) {
     let acceptor = certificate.map(Certificate::acceptor);
     let room = Arc::new(Semaphore::new(http.connections_max));
-    let door = Door { acceptor, router, http: Arc::new(http), drain: drain.clone(), metrics };
+    let unwanted = Unwanted::default();
+    let door = Door { acceptor, router, http: Arc::new(http), drain: drain.clone(), metrics, unwanted };
     drain.spawn("http", door.open(listener, room));
 }
 
@@ -94,6 +96,7 @@ struct Door {
     http: Arc<HttpConfig>,
     drain: Drain,
     metrics: Metrics,
+    unwanted: Unwanted,
 }
 
 impl Door {
@@ -129,7 +132,8 @@ impl Door {
             () = self.drain.stopped().cancelled() => return,
         };
         if let Some(wire) = socket {
-            let socket = Socket::new(wire, self.http.write_timeout, self.metrics.clone(), self.drain.clone(), place);
+            let goodbye = Goodbye { drain: self.drain.clone(), unwanted: self.unwanted.clone(), _place: place };
+            let socket = Socket::new(wire, self.http.write_timeout, self.metrics.clone(), goodbye);
             // What is needed for one connection alone is put together before it is awaited, or it would be held twice.
             Box::pin(self.answer(socket, peer)).await;
         }
@@ -193,6 +197,7 @@ impl Door {
             false => Body::new(body::InTime::new(body, self.http.body_timeout)),
         });
         request.extensions_mut().insert(ConnectInfo(peer));
+        request.extensions_mut().insert(self.unwanted.clone());
         TowerToHyperService::new(self.router.clone()).call(request).await
     }
 }

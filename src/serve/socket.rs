@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Sleep, sleep, timeout};
@@ -13,10 +13,13 @@ use tokio_rustls::server::TlsStream;
 
 use crate::drain::Drain;
 use crate::telemetry::Metrics;
+use crate::unwanted::Unwanted;
 
 /// How long, and for how many bytes, somebody is listened to who still speaks when the connection has ended.
 const GOODBYE: Duration = Duration::from_secs(2);
-const GOODBYE_BYTES_MAX: u64 = 16 << 20;
+const GOODBYE_BYTES_MAX: usize = 16 << 20;
+/// Read at once then. It lies on the stack, never across a wait.
+const GOODBYE_PIECE: usize = 16 << 10;
 
 pub(super) enum Wire {
     Plain(TcpStream),
@@ -30,14 +33,20 @@ pub(super) struct Socket {
     /// Runs while the other side takes nothing.
     late: Option<Pin<Box<Sleep>>>,
     metrics: Metrics,
-    drain: Drain,
+    goodbye: Option<Goodbye>,
+}
+
+/// What a connection needs for its end.
+pub(super) struct Goodbye {
+    pub(super) drain: Drain,
+    pub(super) unwanted: Unwanted,
     /// Its place among the connections of the listener, also after it became a WebSocket.
-    place: Option<OwnedSemaphorePermit>,
+    pub(super) _place: OwnedSemaphorePermit,
 }
 
 impl Socket {
-    pub(super) fn new(wire: Wire, write_timeout: Duration, metrics: Metrics, drain: Drain, place: OwnedSemaphorePermit) -> Self {
-        Self { wire, write_timeout, late: None, metrics, drain, place: Some(place) }
+    pub(super) fn new(wire: Wire, write_timeout: Duration, metrics: Metrics, goodbye: Goodbye) -> Self {
+        Self { wire, write_timeout, late: None, metrics, goodbye: Some(goodbye) }
     }
 
     fn in_time<T>(&mut self, context: &mut Context<'_>, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -118,11 +127,9 @@ impl Drop for Socket {
             Wire::Encrypted(stream) => stream.into_inner().0,
             Wire::Ended => return,
         };
-        let Ok(Some(stream)) = with_unread(stream) else { return };
-        let place = self.place.take();
-        self.drain.spawn("goodbye", async move {
-            let _place = place;
-            let _ = timeout(GOODBYE, listen(stream)).await;
+        let (Ok(Some(stream)), Some(goodbye)) = (with_unread(stream), self.goodbye.take()) else { return };
+        goodbye.drain.clone().spawn("goodbye", async move {
+            let _ = timeout(GOODBYE, goodbye.listen(stream)).await;
         });
     }
 }
@@ -136,7 +143,23 @@ fn with_unread(stream: TcpStream) -> io::Result<Option<TcpStream>> {
     }
 }
 
-async fn listen(mut stream: TcpStream) -> io::Result<()> {
-    stream.shutdown().await?;
-    tokio::io::copy(&mut stream.take(GOODBYE_BYTES_MAX), &mut tokio::io::sink()).await.map(|_| ())
+impl Goodbye {
+    async fn listen(&self, mut stream: TcpStream) -> io::Result<()> {
+        stream.shutdown().await?;
+        let mut heard = 0;
+        while heard < GOODBYE_BYTES_MAX {
+            stream.readable().await?;
+            let read = stream.try_read(&mut [0; GOODBYE_PIECE]);
+            match read {
+                Ok(0) => break,
+                Ok(bytes) => {
+                    heard += bytes;
+                    self.unwanted.were_read(bytes).await;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
 }
