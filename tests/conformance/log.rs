@@ -1,7 +1,7 @@
 //! `append`, `finish` and `read`: one gapless log with one end.
 
 use chatnode::backend::{Backends, Error, Phase};
-use chatnode::log::{Channel, Delta, Entry, Outcome};
+use chatnode::log::{Channel, Delta, Entry, Outcome, Own};
 use chatnode::model::{ConversationId, Failure, GenerationId, Message, Position, Status, Timing, Usage, UserId};
 
 use super::stage::{
@@ -60,6 +60,69 @@ pub(crate) async fn pages_are_gapless(backends: Backends) {
     let beyond = Position { epoch: u64::from(u32::MAX) << 16, seq: 0 };
     let page = backends.generations.read(&generation, beyond, 100).await.expect("read");
     assert_eq!((page.entries.len(), page.tail), (0, writer.tail));
+}
+
+/// However a backend keeps tokens that came one by one: what is read is what was written, from every position, by every page, while
+/// it grows, and across owners.
+pub(crate) async fn many_small_entries(backends: Backends) {
+    let asked = ask(&backends, &UserId::generate(), "hi").await;
+    let generation = generation_of(&asked);
+    let lengths = [1, 3, 5, 0, 2, 31, 4, 32, 6, 33, 2, 127, 1, 128, 3, 400];
+    let (mut written, mut last, mut reasoning) = (Vec::new(), Position::START, 0);
+    for owner in 0..3_usize {
+        let mut writer = Writer::claim(&backends).await;
+        let mut text = writer.said.len();
+        let Entry::Own(first) = own(&writer.claim) else { unreachable!("own() makes an Own") };
+        let mut next = vec![Entry::Own(Own { offset: text as u64, reasoning_offset: reasoning as u64, ..first })];
+        for n in 0..200_usize {
+            // Long runs of short ones, some longer ones in between, and a few thoughts.
+            let length = if n % 100 < 70 { n % 7 } else { lengths[(n * 7 + owner) % lengths.len()] };
+            let thinks = owner == 0 && n % 41 < 5;
+            let (channel, offset) = if thinks { (Channel::Reasoning, &mut reasoning) } else { (Channel::Text, &mut text) };
+            let piece: String = "chữ này ".chars().cycle().skip(n % 8).scan(length, within).collect();
+            next.push(Entry::Delta(Delta { channel, offset: *offset as u64, text: piece.clone() }));
+            *offset += piece.len();
+            if !thinks {
+                writer.said.push_str(&piece);
+            }
+            if n % 50 < 40 || n % 9 == 0 {
+                writer.append(&next).await.expect("append");
+                let positions = (0..next.len()).map(|_| {
+                    last = last.next(writer.claim.lease.epoch());
+                    last
+                });
+                written.extend(positions.collect::<Vec<_>>().into_iter().zip(std::mem::take(&mut next)));
+            }
+            if n % 23 == 0 {
+                assert_eq!(read_all(&backends, &generation).await.0, written, "owner {owner}, after {n}");
+            }
+        }
+        writer.append(&next).await.expect("append");
+        written.extend(next.into_iter().map(|entry| {
+            last = last.next(writer.claim.lease.epoch());
+            (last, entry)
+        }));
+        backends.generations.release(writer.lease()).await.expect("release");
+    }
+    for (n, (after, _)) in written.iter().enumerate() {
+        for weight in [1, 100, usize::MAX] {
+            let page = backends.generations.read(&generation, *after, weight).await.expect("read");
+            assert_eq!(page.entries, written[n + 1..][..page.entries.len()], "after {after} by {weight}");
+            assert!(!page.entries.is_empty() || *after == last, "nothing after {after}");
+            assert!(weight < usize::MAX || page.entries.len() == written.len() - n - 1, "not all after {after}");
+            let heavy: usize = page.entries.iter().map(|(_, entry)| entry.weight()).sum();
+            assert!(page.entries.len() <= 1 || heavy <= weight, "{heavy} bytes in a page of {weight}");
+        }
+    }
+    let (transcript, writer) = (fold(&written), Writer::claim(&backends).await);
+    assert_eq!(writer.said, transcript.text);
+    writer.finish(Status::Completed).await.expect("finish");
+}
+
+/// Takes characters while their bytes fit.
+fn within(left: &mut usize, next: char) -> Option<char> {
+    *left = left.checked_sub(next.len_utf8())?;
+    Some(next)
 }
 
 pub(crate) async fn repeat_writes_nothing(backends: Backends) {

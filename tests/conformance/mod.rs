@@ -67,7 +67,7 @@ macro_rules! every_case {
                 zombie_changes_nothing expired_owner_may_go_on
             }
             log {
-                reads_back_what_was_written pages_are_gapless repeat_writes_nothing out_of_order_names_the_tail
+                reads_back_what_was_written pages_are_gapless many_small_entries repeat_writes_nothing out_of_order_names_the_tail
                 finish_ends_everything repeat_of_finish after_the_end_nothing gone_with_its_conversation
                 awkward_text unknown_is_gone
             }

@@ -1,7 +1,7 @@
 //! I21: what version 1 stored and sent, recorded once and never changed, is read and continued by today's code.
 //!
-//! The record is a node that was killed with one answer ended, one in the middle and one waiting. What today's code writes must stay
-//! readable for it: so a new layout gets a new name, and this record stays.
+//! The record is a node that was killed with one answer ended, one in the middle and one waiting. A new layout gets a new name, and this
+//! record stays. No release was without blocks of entries (decision 19), so they need no second version.
 
 use std::time::Duration;
 

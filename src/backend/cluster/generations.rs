@@ -127,7 +127,7 @@ impl Generations for Redis {
         let stage = answer.word();
         let tail: Position = answer.number().ok_or_else(|| Error::Corrupt(format!("the state of {generation}")))?;
         let (model, place) = (answer.word(), answer.word());
-        let entries = answer.list().lists().map(entry_of).collect::<Result<Vec<_>>>()?;
+        let entries = page_of(answer.list(), after, weight_max)?;
         let phase = match stage.as_str() {
             "q" => Phase::Queued { ahead: self.ahead(&model, generation, &place).await? },
             "r" => Phase::Running,
@@ -209,9 +209,23 @@ fn told(word: &str, answer: &mut Answer) -> Result<()> {
     }
 }
 
-fn entry_of(mut item: Answer) -> Result<(Position, Entry)> {
-    let position: Position = item.number().ok_or_else(|| Error::Corrupt("an entry's position".to_owned()))?;
-    let fields: Option<Vec<String>> = item.list().texts().into_iter().collect();
-    let fields = fields.ok_or_else(|| Error::Corrupt(format!("log entry {position} is not text")))?;
-    Ok((position, entry::decode(position, &fields)?))
+/// The entries after a position: of a block those alone, and of one that is heavier than a page as many as fit.
+fn page_of(list: Answer, after: Position, weight_max: usize) -> Result<Vec<(Position, Entry)>> {
+    let (mut entries, mut weight) = (Vec::new(), 0_usize);
+    for mut item in list.lists() {
+        let position: Position = item.number().ok_or_else(|| Error::Corrupt("an entry's position".to_owned()))?;
+        let fields: Option<Vec<String>> = item.list().texts().into_iter().collect();
+        let fields = fields.ok_or_else(|| Error::Corrupt(format!("log entry {position} is not text")))?;
+        for (position, entry) in entry::decode(position, &fields)? {
+            if position <= after {
+                continue;
+            }
+            weight = weight.saturating_add(entry.weight());
+            if !entries.is_empty() && weight > weight_max {
+                return Ok(entries);
+            }
+            entries.push((position, entry));
+        }
+    }
+    Ok(entries)
 }

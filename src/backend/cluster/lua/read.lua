@@ -13,7 +13,7 @@ repeat
   local page = redis.call('XRANGE', KEYS[1], '(' .. from, '+', 'COUNT', 64)
   for _, entry in ipairs(page) do
     local fields = entry[2]
-    weight = weight + each + #fields[#fields]
+    weight = weight + each * (fields[1] == 'b' and #fields[4] or 1) + #fields[#fields]
     if #entries > 0 and weight > most then page = {} break end
     entries[#entries + 1] = entry
     from = entry[1]
