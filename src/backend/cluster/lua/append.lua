@@ -21,7 +21,8 @@ local function block(head, text)
   for _, entry in ipairs(redis.call('XREVRANGE', LOG, '+', epoch .. '-0', 'COUNT', EACH)) do
     local fields = entry[2]
     local before, body, is_block = tonumber(fields[2]), fields[#fields], fields[1] == 'b'
-    if before % 4 ~= kind or (before - kind) / 4 + #body ~= begins then break end
+    -- Of another kind it is no whole number.
+    if (before - kind) / 4 + #body ~= begins then break end
     if is_block and #body + #fields[4] >= BLOCK_BYTES or #body > LENGTH_MAX and not is_block then break end
     at, begins = at - 1, begins - #body
     lengths[at], texts[at] = is_block and fields[4] or string.char(#body), body
