@@ -126,6 +126,11 @@ impl Metrics {
         self.0.gateway.request_seconds.observe(took.as_secs_f64());
     }
 
+    /// How many conversations are kept at hand.
+    pub fn followed(&self, conversations: usize) {
+        self.0.gateway.followed.set(i64::try_from(conversations).unwrap_or(i64::MAX));
+    }
+
     pub fn rate_limited(&self, scope: &'static str) {
         self.0.gateway.rate_limited.get_or_create(&[("scope", scope.to_owned())]).inc();
     }
@@ -306,6 +311,7 @@ struct Gateway {
     resumes: Counters<1>,
     lagging: Counter,
     outbox: Gauge,
+    followed: Gauge,
     requests: Counters<3>,
     request_seconds: Histogram,
     rate_limited: Counters<1>,
@@ -321,6 +327,7 @@ impl Gateway {
             resumes: add(to, "ws_resumes", "Subscribers that said what they know of an answer, by what they missed"),
             lagging: add(to, "ws_lagging", "Times a socket took no more"),
             outbox: add(to, "outbox_bytes", "What waits for sockets, beside the answers themselves"),
+            followed: add(to, "conversations_followed", "Conversations kept at hand for readers, and for a while after them"),
             requests: add(to, "http_requests", "Answered requests"),
             request_seconds: timer(to, "http_request_duration_seconds", "From request to answer, streams up to their start"),
             rate_limited: add(to, "rate_limited", "Frames and requests over a limit"),

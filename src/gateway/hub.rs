@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::reader::{Event, Reader};
@@ -20,6 +20,9 @@ use crate::telemetry::Metrics;
 
 /// Asks of readers that wait for a topic's task.
 const ASKS_MAX: usize = 64;
+/// Conversations that nobody reads and that are kept at hand all the same, some 20 KB each beside their text. With more than these nobody
+/// is quicker for it: they are what somebody made who asks and leaves, again and again.
+const LINGERING_MAX: usize = 512;
 /// Answers that a reader remembers to have asked for itself.
 const OWN_MAX: usize = 64;
 
@@ -35,6 +38,8 @@ pub(super) struct Shared {
     pub(super) drain: Drain,
     pub(super) metrics: Metrics,
     pub(super) linger: Duration,
+    /// Places for topics that nobody reads.
+    pub(super) lingering: Arc<Semaphore>,
     topics: Mutex<HashMap<ConversationId, Arc<Topic>>>,
 }
 
@@ -158,7 +163,8 @@ impl State {
 impl Hub {
     #[must_use]
     pub fn new(backends: Backends, drain: Drain, metrics: Metrics, linger: Duration) -> Self {
-        Self { shared: Arc::new(Shared { backends, drain, metrics, linger, topics: Mutex::default() }) }
+        let lingering = Arc::new(Semaphore::new(LINGERING_MAX));
+        Self { shared: Arc::new(Shared { backends, drain, metrics, linger, lingering, topics: Mutex::default() }) }
     }
 
     /// Follows a conversation of this user from what the reader has of it.
@@ -229,6 +235,7 @@ impl Hub {
         });
         topic.state().arriving.push(Arrival { reader: Arc::clone(reader), events: Vec::new() });
         topics.insert(conversation.clone(), Arc::clone(&topic));
+        self.shared.metrics.followed(topics.len());
         self.shared.drain.spawn("topic", topic::run(Arc::clone(&self.shared), Arc::clone(&topic), asked));
         (topic, 0)
     }
@@ -241,6 +248,7 @@ impl Shared {
         let idle = topic.state().is_deserted();
         if idle {
             topics.remove(&topic.conversation);
+            self.metrics.followed(topics.len());
         }
         idle
     }

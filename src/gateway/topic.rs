@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::Instant;
 
 use super::frames;
@@ -49,7 +49,8 @@ struct Task {
     watches: Watches,
     announced: HashSet<MessageId>,
     conversation_check: Instant,
-    idle_since: Option<Instant>,
+    /// Since when nobody reads here, and a place to wait for somebody who does.
+    idle: Option<(Instant, OwnedSemaphorePermit)>,
     /// Whose logs are read beside the hints.
     reading: HashSet<GenerationId>,
     /// Whether the conversation is.
@@ -94,7 +95,7 @@ pub(super) async fn run(shared: Arc<Shared>, topic: Arc<Topic>, mut asks: mpsc::
         watches: Watches::default(),
         announced: HashSet::new(),
         conversation_check: Instant::now() + CONVERSATION_EVERY,
-        idle_since: None,
+        idle: None,
         reading: HashSet::new(),
         comparing: false,
     };
@@ -113,9 +114,8 @@ pub(super) async fn run(shared: Arc<Shared>, topic: Arc<Topic>, mut asks: mpsc::
                 None => return,
             },
             Ok(()) = health.changed() => task.check_all(),
-            // Nobody was ever let in, so nobody comes back: anybody can name conversations that are not there.
-            () = topic.left.notified(), if task.user.is_none() => {
-                if task.shared.forget(&topic) {
+            () = topic.left.notified() => {
+                if task.left() {
                     return;
                 }
             }
@@ -317,19 +317,33 @@ impl Task {
 
     fn next_check(&self) -> Instant {
         let linger = self.shared.linger;
-        let idle = self.idle_since.map_or_else(|| Instant::now() + linger, |since| since + linger);
+        let idle = self.idle.as_ref().map_or_else(Instant::now, |(since, _)| *since) + linger;
         self.watches.next(linger).into_iter().chain([self.conversation_check, idle]).min().unwrap_or(idle)
+    }
+
+    /// Nobody reads here now; `true` when the topic does not wait for somebody who comes back.
+    fn left(&mut self) -> bool {
+        if !self.topic.state().is_deserted() {
+            return false;
+        }
+        let place = match self.idle.take() {
+            Some((_, place)) => Some(place),
+            // Nobody was ever let in, so nobody comes back: anybody can name conversations that are not there.
+            None if self.user.is_none() => None,
+            None => Arc::clone(&self.shared.lingering).try_acquire_owned().ok(),
+        };
+        self.idle = place.map(|place| (Instant::now(), place));
+        self.idle.is_none() && self.shared.forget(&self.topic)
     }
 
     /// Does what is due; `true` when nobody needs this topic any more.
     async fn tick(&mut self) -> bool {
         let now = Instant::now();
         let readers = !self.topic.state().is_deserted();
-        match (readers, self.idle_since) {
-            (true, _) => self.idle_since = None,
-            (false, None) => self.idle_since = Some(now),
-            (false, Some(since)) if now >= since + self.shared.linger => return self.shared.forget(&self.topic),
-            (false, Some(_)) => {}
+        match &self.idle {
+            Some(_) if readers => self.idle = None,
+            Some((since, _)) if now >= *since + self.shared.linger => return self.shared.forget(&self.topic),
+            _ => {}
         }
         if now >= self.conversation_check {
             if readers {

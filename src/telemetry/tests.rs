@@ -47,6 +47,7 @@ fn full() -> Metrics {
     metrics.history_connected(true);
     metrics.draining();
     metrics.connection_cut("slow");
+    metrics.followed(7);
     metrics
 }
 
@@ -71,6 +72,7 @@ fn every_figure_has_its_documented_name() {
         "chatnode_takeovers_total{rung=\"prefill\"} 1",
         "chatnode_token_gap_seconds_count 1",
         "chatnode_outbox_bytes 20",
+        "chatnode_conversations_followed 7",
         "chatnode_gap_fills_total 1",
         "chatnode_rewinds_total 1",
         "chatnode_work_waiting{model=\"a\"} 2",

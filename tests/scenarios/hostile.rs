@@ -25,7 +25,7 @@ const CLIENT_BYTES_MAX: f64 = 512.0 * 1024.0;
 const NODE_BYTES_MAX: f64 = 96.0 * 1024.0 * 1024.0;
 /// Whole answers that the good one reads among them, and how many when a number of bad ones is told: long enough to see memory stand still.
 const ANSWERS: usize = 3;
-const ANSWERS_LONG: usize = 16;
+const ANSWERS_LONG: usize = 5;
 const ANSWER: &str = "/demo tokens=300 rate=100";
 /// How long a bad one holds on to a connection.
 const HOLD: Duration = Duration::from_secs(2);

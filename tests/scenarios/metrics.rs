@@ -11,6 +11,7 @@ use reqwest::Method;
 use serde_json::json;
 use tokio::time::Instant;
 
+use crate::conformance::stage::eventually;
 use crate::harness::client::{PATIENCE, Socket};
 use crate::harness::figure;
 use crate::harness::node::{Node, config, world};
@@ -131,6 +132,43 @@ async fn a_reader_that_does_not_read_is_counted() {
         socket.tell(json!({"type": "subscribe", "conversation": question.conversation, "known": known})).await;
     }
     reaches(node.address, "chatnode_ws_lagging_total", 1.0).await;
+}
+
+/// Each conversation that was looked at costs memory for a minute, since readers come back. Who looks at one after the other must not have all
+/// of it.
+#[tokio::test]
+async fn what_nobody_reads_any_more_is_kept_at_hand_only_so_often() {
+    const LOOKED_AT: usize = 600;
+    const KEPT: f64 = 512.0;
+    let mut config = config("a");
+    config.gateway.frames_per_second_max = 10_000;
+    config.gateway.limits.user.requests_per_minute = None;
+    let node = Node::with(config, &world()).await;
+    let rest = Rest::open(node.address).await;
+    let followed = async || figure(&rest.text("/metrics").await, "chatnode_conversations_followed");
+    let mut sockets = Vec::new();
+    let mut conversations = Vec::new();
+    for n in 0..LOOKED_AT {
+        if n % 50 == 0 {
+            sockets.push(rest.tab().connect(node.address).await);
+        }
+        let conversation = rest.conversation().await;
+        sockets.last_mut().expect("a socket").subscribe(&conversation).await;
+        conversations.push(conversation);
+    }
+    assert!(followed().await >= 600.0, "{} are followed", followed().await);
+    drop(sockets);
+    eventually("the rest is let go of", async || (followed().await <= KEPT).then_some(())).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(followed().await >= KEPT, "{} are left of those that readers may come back to", followed().await);
+    // Kept or not, whoever comes back is served, and makes room when he leaves.
+    for conversation in [&conversations[0], &conversations[LOOKED_AT - 1]] {
+        let mut socket = rest.tab().connect(node.address).await;
+        socket.subscribe(conversation).await;
+        let (_, answer) = socket.ask(json!({"content": "/demo tokens=5 rate=0", "conversation": conversation})).await;
+        socket.finished(&answer.generation.expect("a generation")).await;
+    }
+    eventually("no more than before", async || (followed().await <= KEPT).then_some(())).await;
 }
 
 /// Watches that report the same change for ever once burned a processor on every node.

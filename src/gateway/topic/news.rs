@@ -52,6 +52,7 @@ impl Task {
             self.try_load(generation).await.or_else(|error| if error == Error::Gone { Ok(()) } else { Err(error) })?;
         }
         self.topic.let_in(&newcomer.reader);
+        self.idle = None;
         Ok(state)
     }
 
