@@ -48,12 +48,14 @@ pub(super) async fn discard(request: Request, next: Next) -> Response {
 async fn read_to_end(mut rest: BodyDataStream, unwanted: &Unwanted) -> bool {
     let mut discarded = 0;
     while let Some(chunk) = rest.next().await {
-        let Ok(chunk) = chunk else { return false };
-        discarded += chunk.len();
-        if discarded > DISCARD_BYTES_MAX {
+        let Ok(bytes) = chunk.map(|chunk| chunk.len()) else { return false };
+        discarded += bytes;
+        if rest.is_end_stream() {
+            return true;
+        }
+        if discarded > DISCARD_BYTES_MAX || !unwanted.were_read(bytes).await {
             return false;
         }
-        unwanted.were_read(chunk.len()).await;
     }
     true
 }

@@ -147,14 +147,16 @@ impl Goodbye {
     async fn listen(&self, mut stream: TcpStream) -> io::Result<()> {
         stream.shutdown().await?;
         let mut heard = 0;
-        while heard < GOODBYE_BYTES_MAX {
+        while heard < GOODBYE_BYTES_MAX && self.unwanted.has_room() {
             stream.readable().await?;
             let read = stream.try_read(&mut [0; GOODBYE_PIECE]);
             match read {
                 Ok(0) => break,
                 Ok(bytes) => {
                     heard += bytes;
-                    self.unwanted.were_read(bytes).await;
+                    if !self.unwanted.were_read(bytes).await {
+                        break;
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::cluster_writer::StubbornWriter;
 use crate::conformance::stage::{
-    Writer, ask, assert_fenced, assert_gone, eventually, following, generation_of, opening, read_all, text, try_claim,
+    Writer, ask, assert_fenced, assert_gone, eventually, fold, following, generation_of, opening, read_all, text, try_claim,
 };
 use crate::harness::servers::{Programs, Server, World, nats_url, redis_url, shared};
 
@@ -309,6 +309,24 @@ async fn a_full_store_says_so_and_goes_on() {
     let mut writer = written.await.expect("join");
     writer.finish().await.expect("finish");
     writer.check().await;
+    world.end().await;
+}
+
+/// Also where an entry becomes a block, which begins by deleting: that alone would be let through.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_store_takes_no_entry() {
+    let Some((redis, world)) = own_redis(&["--maxmemory-policy", "noeviction"]).await else { return };
+    let asked = ask(&world.backends, &UserId::generate(), "one by one").await;
+    let mut writer = Writer::begin(&world.backends).await;
+    for n in 1..70 {
+        redis.redis(&["CONFIG", "SET", "maxmemory", "1"]);
+        let refused = writer.append(&[text(writer.said.len() as u64, "word ")]).await;
+        assert!(matches!(refused, Err(Error::Full(_))), "entry {n}: {refused:?}");
+        redis.redis(&["CONFIG", "SET", "maxmemory", "0"]);
+        writer.say("word ").await;
+    }
+    let (entries, _) = read_all(&world.backends, &generation_of(&asked)).await;
+    assert_eq!((entries.len(), fold(&entries).text), (70, "word ".repeat(69)));
     world.end().await;
 }
 

@@ -67,6 +67,8 @@ for i = 0, count - 1 do
   local begins, lengths, text, replaced
   if seq % EACH == EACH - 1 then begins, lengths, text, replaced = block(tonumber(head), body) end
   if replaced then
+    -- Full is told by a command that takes memory, and only before the first that writes.
+    redis.call('HSET', STATE, 'l', now)
     redis.call('XDEL', LOG, unpack(replaced))
     redis.call('XADD', LOG, 'NOMKSTREAM', position, 'b', begins, 'l', lengths, 't', text)
   else
