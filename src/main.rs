@@ -20,7 +20,8 @@ fn main() -> ExitCode {
         }
         Ok(Command::User(config, command)) => {
             telemetry::init(&config.log);
-            user::block_on(*config, command).map_or_else(|error| say(error, ExitCode::FAILURE), |text| print(&text))
+            user::block_on(*config, command)
+                .map_or_else(|error| say(&error, failure(error.is_of_configuration())), |text| print(&text))
         }
         Err(error) => say(error, failure(true)),
     }

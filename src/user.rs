@@ -45,6 +45,14 @@ pub enum Error {
     Store(#[from] backend::Error),
 }
 
+impl Error {
+    /// As [`node::Error::is_of_configuration`].
+    #[must_use]
+    pub fn is_of_configuration(&self) -> bool {
+        matches!(self, Self::Open(error) if error.is_of_configuration())
+    }
+}
+
 /// Does it on a runtime of its own, and answers what there is to say.
 ///
 /// # Errors

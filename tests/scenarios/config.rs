@@ -78,5 +78,9 @@ fn bad_configuration_exits_64_with_one_sentence() {
         &chatnode(&["--history-url", "postgres://h/d"], &[]),
         "--history-url: history.url is set, but cluster.redis_url is not",
     );
+    let (redis, nats) = (["--redis-url", "redis://r"], ["--nats-url", "nats://n?certificate=x"]);
+    // A node has said that it starts; a command for accounts says nothing else.
+    refused(&chatnode(&[&["user", "list"][..], &redis, &nats].concat(), &[]), "the nats address can't be used");
+    assert_eq!(chatnode(&[redis, nats].concat(), &[]).status.code(), Some(64));
     refused(&chatnode(&[], &[("OPENAI_BASE_URL", "localhost:1234")]), "OPENAI_BASE_URL must be an http or https address");
 }

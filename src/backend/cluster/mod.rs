@@ -109,9 +109,11 @@ pub(in crate::backend) async fn open_with_window(options: Options) -> std::resul
     let _ = rustls::crypto::ring::default_provider().install_default();
     let drain = options.drain.clone();
     let (stopped, deserted) = (drain.stopped().clone(), drain.deserted().clone());
+    // Before the other link begins to look for its server.
+    let addresses = nats::Addresses::parse(options.nats_url.reveal()).map_err(OpenError::Nats)?;
     let link = link::Link::open(options.redis_url.reveal(), keys).map_err(OpenError::Redis)?;
     let (nats_state, nats_link) = watch::channel(health::unknown().backplane);
-    let nats = nats::open(options.nats_url.reveal(), &options.node_id, nats_state, options.dropped.clone()).await;
+    let nats = nats::open(addresses, &options.node_id, nats_state, options.dropped.clone()).await;
     let nats = match nats {
         Ok(nats) => nats,
         Err(problem) => {

@@ -24,7 +24,7 @@ const WAITING_MAX: usize = 8_192;
 /// What an address list says: `nats://user:password@a:4222,tls://b:4222?credentials=/path/user.creds&ca=/path/ca.pem`.
 /// Credentials given with any of the servers count for all of them; `nats://token@host` is a token.
 #[derive(Clone, Default, PartialEq, Eq)]
-struct Addresses {
+pub(super) struct Addresses {
     servers: Vec<String>,
     user: Option<(String, String)>,
     token: Option<String>,
@@ -34,7 +34,9 @@ struct Addresses {
 }
 
 impl Addresses {
-    fn parse(urls: &str) -> Result<Self, String> {
+    /// # Errors
+    /// What is wrong with them, in words that go on after "the address can't be used".
+    pub(super) fn parse(urls: &str) -> Result<Self, String> {
         const FORM: &str = "it is not a list of nats addresses (nats://host:4222,tls://host:4222)";
         let mut found = Self::default();
         for url in urls.split(',').map(str::trim).filter(|url| !url.is_empty()) {
@@ -65,9 +67,13 @@ impl Addresses {
     }
 }
 
-/// Starts to connect, and goes on in the background for ever. An error means that the addresses or credentials can't be meant.
-pub(super) async fn open(urls: &str, name: &str, state: watch::Sender<Link>, dropped: Dropped) -> Result<Client, String> {
-    let addresses = Addresses::parse(urls)?;
+/// Starts to connect, and goes on in the background for ever. An error means that the credentials or certificates can't be meant.
+pub(super) async fn open(
+    addresses: Addresses,
+    name: &str,
+    state: watch::Sender<Link>,
+    dropped: Dropped,
+) -> Result<Client, String> {
     let mut options = ConnectOptions::new()
         .name(format!("chatnode {name}"))
         .retry_on_initial_connect()
