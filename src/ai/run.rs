@@ -254,7 +254,7 @@ impl Run {
         let mut end: Option<End> = None;
         let mut renewing = None;
         loop {
-            let flush_at = self.flush();
+            let flush_at = self.flush(end.is_some());
             if let Some(end) = end.take_if(|_| self.batch.is_empty() && !self.writer.is_busy()) {
                 return Ok(end);
             }
@@ -294,13 +294,14 @@ impl Run {
         }
     }
 
-    /// Sends what waits, if nothing is in flight; answers when to try again if it is too early.
-    fn flush(&mut self) -> Option<Instant> {
+    /// Sends what waits, if nothing is in flight; answers when to try again if it is too early, as it never is for an owner's first
+    /// words, and for the last ones.
+    fn flush(&mut self, ended: bool) -> Option<Instant> {
         if self.writer.is_busy() || self.batch.is_empty() {
             return None;
         }
         let due = self.flushed + self.bench.config.flush_min;
-        if self.bench.config.flush_min > Duration::ZERO && Instant::now() < due {
+        if self.pending.is_empty() && !ended && Instant::now() < due {
             return Some(due);
         }
         self.flushed = Instant::now();

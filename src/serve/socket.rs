@@ -147,7 +147,7 @@ impl Goodbye {
     async fn listen(&self, mut stream: TcpStream) -> io::Result<()> {
         stream.shutdown().await?;
         let mut heard = 0;
-        while heard < GOODBYE_BYTES_MAX && self.unwanted.has_room() {
+        while heard < GOODBYE_BYTES_MAX {
             stream.readable().await?;
             let read = stream.try_read(&mut [0; GOODBYE_PIECE]);
             match read {
