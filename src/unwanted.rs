@@ -6,6 +6,10 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
+/// Of one client, to let it finish its sentence.
+pub const BYTES_MAX: usize = 16 << 20;
+/// How long that may take.
+pub const TIME_MAX: Duration = Duration::from_secs(2);
 /// For all connections of a listener together. One alone gets through with 16 MiB in half a second.
 const BYTES_PER_SECOND: u64 = 32 << 20;
 /// How much may come before anybody waits for it, in time: waits are not exact, and most of what is unwanted is small and rare.

@@ -3,7 +3,6 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream, Bytes, HttpBody};
 use axum::extract::Request;
@@ -14,13 +13,7 @@ use futures_util::{Stream, StreamExt};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use crate::unwanted::Unwanted;
-
-/// How much is thrown away, at most, to let a client finish its sentence.
-const DISCARD_BYTES_MAX: usize = 16 * 1024 * 1024;
-
-/// How long that may take.
-const DISCARD_TIME_MAX: Duration = Duration::from_secs(2);
+use crate::unwanted::{self, Unwanted};
 
 /// Reads what the handler left of the body, within bounds. Where that wasn't all, the response says that the connection ends.
 pub(super) async fn discard(request: Request, next: Next) -> Response {
@@ -34,7 +27,7 @@ pub(super) async fn discard(request: Request, next: Next) -> Response {
     let lent = |body: Body| Body::from_stream(Lent { body: Some(body.into_data_stream()), back: Some(back) });
     let mut response = next.run(request.map(lent)).await;
     let finished = match left.try_recv() {
-        Ok(rest) => !asks_first && timeout(DISCARD_TIME_MAX, read_to_end(rest, &unwanted)).await.unwrap_or(false),
+        Ok(rest) => !asks_first && timeout(unwanted::TIME_MAX, read_to_end(rest, &unwanted)).await.unwrap_or(false),
         // It was read to its end, or somebody still reads it.
         Err(_) => true,
     };
@@ -50,10 +43,8 @@ async fn read_to_end(mut rest: BodyDataStream, unwanted: &Unwanted) -> bool {
     while let Some(chunk) = rest.next().await {
         let Ok(bytes) = chunk.map(|chunk| chunk.len()) else { return false };
         discarded += bytes;
-        if rest.is_end_stream() {
-            return true;
-        }
-        if discarded > DISCARD_BYTES_MAX || !unwanted.were_read(bytes).await {
+        // Nobody waits behind the last of it.
+        if discarded > unwanted::BYTES_MAX || !rest.is_end_stream() && !unwanted.were_read(bytes).await {
             return false;
         }
     }

@@ -13,12 +13,9 @@ use tokio_rustls::server::TlsStream;
 
 use crate::drain::Drain;
 use crate::telemetry::Metrics;
-use crate::unwanted::Unwanted;
+use crate::unwanted::{self, Unwanted};
 
-/// How long, and for how many bytes, somebody is listened to who still speaks when the connection has ended.
-const GOODBYE: Duration = Duration::from_secs(2);
-const GOODBYE_BYTES_MAX: usize = 16 << 20;
-/// Read at once then. It lies on the stack, never across a wait.
+/// Read at once of what somebody still says when the connection has ended. It lies on the stack, never across a wait.
 const GOODBYE_PIECE: usize = 16 << 10;
 
 pub(super) enum Wire {
@@ -129,7 +126,7 @@ impl Drop for Socket {
         };
         let (Ok(Some(stream)), Some(goodbye)) = (with_unread(stream), self.goodbye.take()) else { return };
         goodbye.drain.clone().spawn("goodbye", async move {
-            let _ = timeout(GOODBYE, goodbye.listen(stream)).await;
+            let _ = timeout(unwanted::TIME_MAX, goodbye.listen(stream)).await;
         });
     }
 }
@@ -147,7 +144,7 @@ impl Goodbye {
     async fn listen(&self, mut stream: TcpStream) -> io::Result<()> {
         stream.shutdown().await?;
         let mut heard = 0;
-        while heard < GOODBYE_BYTES_MAX {
+        while heard < unwanted::BYTES_MAX {
             stream.readable().await?;
             let read = stream.try_read(&mut [0; GOODBYE_PIECE]);
             match read {

@@ -68,7 +68,8 @@ pub(crate) async fn many_small_entries(backends: Backends) {
     let asked = ask(&backends, &UserId::generate(), "hi").await;
     let generation = generation_of(&asked);
     let lengths = [1, 3, 5, 0, 2, 31, 4, 32, 6, 33, 2, 127, 1, 128, 3, 400];
-    let (mut written, mut last, mut reasoning) = (Vec::new(), Position::START, 0);
+    let words = "chữ này ".repeat(50);
+    let (mut written, mut reasoning) = (Vec::new(), 0);
     for owner in 0..3_usize {
         let mut writer = Writer::claim(&backends).await;
         let mut text = writer.said.len();
@@ -79,31 +80,28 @@ pub(crate) async fn many_small_entries(backends: Backends) {
             let length = if n % 100 < 70 { n % 7 } else { lengths[(n * 7 + owner) % lengths.len()] };
             let thinks = owner == 0 && n % 41 < 5;
             let (channel, offset) = if thinks { (Channel::Reasoning, &mut reasoning) } else { (Channel::Text, &mut text) };
-            let piece: String = "chữ này ".chars().cycle().skip(n % 8).scan(length, within).collect();
-            next.push(Entry::Delta(Delta { channel, offset: *offset as u64, text: piece.clone() }));
+            let (from, _) = words.char_indices().nth(n % 8).expect("it is longer");
+            let piece = &words[from..words.floor_char_boundary(from + length)];
+            next.push(Entry::Delta(Delta { channel, offset: *offset as u64, text: piece.to_owned() }));
             *offset += piece.len();
             if !thinks {
-                writer.said.push_str(&piece);
+                writer.said.push_str(piece);
             }
-            if n % 50 < 40 || n % 9 == 0 {
+            if n % 50 < 40 || n % 9 == 0 || n == 199 {
+                let mut place = writer.tail;
                 writer.append(&next).await.expect("append");
-                let positions = (0..next.len()).map(|_| {
-                    last = last.next(writer.claim.lease.epoch());
-                    last
-                });
-                written.extend(positions.collect::<Vec<_>>().into_iter().zip(std::mem::take(&mut next)));
+                for entry in next.drain(..) {
+                    place = place.next(writer.claim.lease.epoch());
+                    written.push((place, entry));
+                }
             }
             if n % 23 == 0 {
                 assert_eq!(read_all(&backends, &generation).await.0, written, "owner {owner}, after {n}");
             }
         }
-        writer.append(&next).await.expect("append");
-        written.extend(next.into_iter().map(|entry| {
-            last = last.next(writer.claim.lease.epoch());
-            (last, entry)
-        }));
         backends.generations.release(writer.lease()).await.expect("release");
     }
+    let last = written.last().expect("entries").0;
     for (n, (after, _)) in written.iter().enumerate() {
         for weight in [1, 100, usize::MAX] {
             let page = backends.generations.read(&generation, *after, weight).await.expect("read");
@@ -117,12 +115,6 @@ pub(crate) async fn many_small_entries(backends: Backends) {
     let (transcript, writer) = (fold(&written), Writer::claim(&backends).await);
     assert_eq!(writer.said, transcript.text);
     writer.finish(Status::Completed).await.expect("finish");
-}
-
-/// Takes characters while their bytes fit.
-fn within(left: &mut usize, next: char) -> Option<char> {
-    *left = left.checked_sub(next.len_utf8())?;
-    Some(next)
 }
 
 pub(crate) async fn repeat_writes_nothing(backends: Backends) {
